@@ -1,0 +1,176 @@
+"""Work items: deliveries go in once, come out by lane, and are tried until they end.
+
+What belongs here: when an item is due, how long it may hold up its lane, what its body says. Where it is kept is
+the storage's business, what it means the worker's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import orjson
+
+from telefonistka.storage import (
+    Acceptance,
+    Backlog,
+    Delivery,
+    Headers,
+    Outcome,
+    State,
+    Storage,
+    Verdict,
+    WorkItem,
+)
+
+__all__ = ["Acceptance", "Backlog", "Delivery", "Inbox", "Outcome", "State", "Unreadable", "Verdict", "WorkItem"]
+
+LEASE = 60.0  # seconds; renewed three times in it while the work goes on
+BACKOFF_FIRST = 2.0  # seconds; GitHub's short troubles are over by then
+BACKOFF_LONGEST = 600.0  # seconds; how late we may notice that a long trouble is over
+AFTER_LONGEST = 2 * 3600.0  # seconds; GitHub's windows are an hour, so a longer wait is a mistake
+PATIENCE = 600.0  # seconds for which an item that waits holds up the later ones of its lane
+RETENTION = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days:
+# https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks
+STALE = 300.0  # seconds; work that could be done and lies about for so long means that nobody does it
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+class Unreadable(ValueError):  # noqa: N818 - what it says of a body
+    """The body is no JSON object; the text says why."""
+
+
+class Inbox:
+    """The work items of one storage, with our policy of when to try again."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._chance = chance
+        self._news = anyio.Event()
+
+    async def accept(self, delivery: Delivery) -> Acceptance:
+        """The delivery is on disk; what that changed."""
+        acceptance = await self._storage.accept(delivery, now=self._clock())
+        self._news.set()
+        return acceptance
+
+    async def claim(self, owner: str, *, limit: int) -> tuple[WorkItem, ...]:
+        """Up to `limit` items that are the owner's until it ends them, or stops extending them."""
+        return await self._storage.claim(owner, limit=limit, lease=LEASE, now=self._clock())
+
+    async def extend(self, owner: str, seqs: Iterable[int]) -> frozenset[int]:
+        """The items that are still the owner's, for another lease."""
+        return await self._storage.extend(owner, seqs, lease=LEASE, now=self._clock())
+
+    async def record(self, owner: str, item: WorkItem, step: str, outcome: Outcome) -> bool:
+        """The outcome of one step is on disk; False: the item is no longer the owner's."""
+        return await self._storage.record(owner, item.seq, step, outcome)
+
+    async def finish(self, owner: str, item: WorkItem, *, rejected: bool = False) -> bool:
+        """The item has ended; a rejected one can be re-armed by sending it again."""
+        state = State.REJECTED if rejected else State.DONE
+        ended = await self._storage.finish(owner, item.seq, state=state, now=self._clock())
+        self._news.set()
+        return ended
+
+    async def postpone(self, owner: str, item: WorkItem, *, delay: float, reason: str) -> bool:
+        """The item waits for its next try, and holds up its lane for a bounded time only."""
+        now = self._clock()
+        given = await self._storage.postpone(
+            owner, item.seq, due=now + delay, blocks_until=now + PATIENCE, reason=reason
+        )
+        self._news.set()
+        return given
+
+    async def bury(self, owner: str, item: WorkItem, *, reason: str) -> bool:
+        """The item is a dead letter: kept whole with its reason, and re-armed by sending it again."""
+        ended = await self._storage.bury(owner, item.seq, reason=reason, now=self._clock())
+        self._news.set()
+        return ended
+
+    async def release(self, owner: str) -> None:
+        """Everything that the owner still has waits for another one."""
+        await self._storage.release(owner)
+
+    async def prune(self) -> int:
+        """How many items were forgotten because nobody can send them again."""
+        return await self._storage.prune(before=self._clock() - RETENTION)
+
+    async def wait(self, seconds: float) -> None:
+        """Something changed since the last wait, or the time is over."""
+        with anyio.move_on_after(seconds):
+            await self._news.wait()
+        self._news = anyio.Event()
+
+    def nudge(self) -> None:
+        """There may be something to claim."""
+        self._news.set()
+
+    async def backlog(self) -> Backlog:
+        """How much there is."""
+        return await self._storage.backlog(now=self._clock())
+
+    def age(self, backlog: Backlog) -> float:
+        """For how many seconds the oldest item could have been worked on."""
+        return 0.0 if backlog.oldest is None else max(0.0, self._clock() - backlog.oldest)
+
+    async def check(self) -> str | None:
+        """Why deliveries are not stored or not worked on; None: they are. Raises Unavailable as the storage does."""
+        await self._storage.check()
+        age = self.age(await self.backlog())
+        return f"work waits for {age:.0f} s and nobody takes it" if age > STALE else None
+
+    def delay(self, tries: int, after: float | None) -> float:
+        """Seconds until the try after this many, where `after` is what was asked for."""
+        return backoff(tries, after, self._chance())
+
+
+def backoff(tries: int, after: float | None, chance: float) -> float:
+    """What was asked for, else twice as long each time; with jitter, so that what failed together parts."""
+    if after is not None:
+        return min(after, AFTER_LONGEST) + chance * BACKOFF_FIRST
+    doublings = min(tries - 1, 30)
+    return min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**doublings) * (0.5 + chance / 2)
+
+
+def media_type(headers: Headers) -> str:
+    """The Content-Type without its parameters, in lower case."""
+    values = (value for name, value in headers if name.lower() == "content-type")
+    return next(values, "").partition(";")[0].strip().lower()
+
+
+def payload(headers: Headers, body: bytes) -> dict[str, Any]:
+    """The JSON object that a delivery carries; raises Unreadable."""
+    text = _form_field(body) if media_type(headers) == FORM else body
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Unreadable(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Unreadable("the body is JSON, but no object")
+    return value
+
+
+def _form_field(body: bytes) -> str:
+    # https://docs.github.com/en/webhooks/using-webhooks/creating-webhooks: the JSON is the form's parameter `payload`
+    try:
+        fields = parse_qs(body.decode("ascii"), strict_parsing=True, errors="strict", max_num_fields=8)
+    except ValueError as error:
+        raise Unreadable("the body is not a form") from error
+    values = fields.get("payload", [])
+    if len(values) != 1:
+        raise Unreadable("the form has no field `payload`")
+    return values[0]

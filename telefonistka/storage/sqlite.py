@@ -1,0 +1,502 @@
+"""The embedded engine: one SQLite file, one thread that writes it, many writes in one commit.
+
+A commit costs one fsync however many rows it holds, so what arrives while one commit is under way shares the next.
+Only one connection ever writes or checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections reset at
+once (https://www.sqlite.org/wal.html#walresetbug), and a lock file keeps a second process out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import anyio
+import orjson
+
+from telefonistka.storage import (
+    Acceptance,
+    Backlog,
+    Delivery,
+    Headers,
+    Outcome,
+    State,
+    Storage,
+    Unavailable,
+    Unusable,
+    Verdict,
+    WorkItem,
+)
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], Any]
+Result = Any | Exception
+
+VERSION = sqlite3.sqlite_version
+SCHEMA_VERSION = 1
+BATCH = 512  # rows in one commit; beyond that the wait of the first one grows for little gain
+SPARE = 32 << 20  # bytes: below this much free disk we say so, while there is still room to end what runs
+
+# Statements for SQLite 3.35 and later. Bodies come last in their row, so that a scan does not read through them.
+SCHEMA = """
+CREATE TABLE inbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    digest BLOB NOT NULL,
+    lane TEXT NOT NULL,
+    event TEXT NOT NULL,
+    received REAL NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL,
+    blocks_until REAL,
+    owner TEXT,
+    lease_until REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    ended REAL,
+    reason TEXT,
+    headers BLOB NOT NULL,
+    body BLOB NOT NULL
+);
+CREATE INDEX inbox_digest ON inbox (digest);
+CREATE INDEX inbox_state ON inbox (state, due);
+CREATE INDEX inbox_lane ON inbox (lane, seq) WHERE state < 2;
+CREATE TABLE outcome (
+    seq INTEGER NOT NULL,
+    step TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    text TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    PRIMARY KEY (seq, step)
+) WITHOUT ROWID;
+CREATE TABLE lock (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE document (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key));
+"""
+
+# An item that could be worked on now, unless it is held back by another one of its lane.
+CLAIMABLE = """
+    i.state = 0 AND i.due <= :now AND NOT EXISTS (
+        SELECT 1 FROM inbox p WHERE p.lane = i.lane AND p.state < 2 AND p.seq <> i.seq AND (
+            p.state = 1
+            OR p.seq < i.seq AND (p.due <= :now OR coalesce(p.blocks_until, p.due) > :now)
+        )
+    )
+"""
+CLAIM = f"""
+UPDATE inbox SET state = 1, owner = :owner, lease_until = :now + :lease, attempts = attempts + 1
+WHERE seq IN (SELECT i.seq FROM inbox i WHERE {CLAIMABLE} ORDER BY i.seq LIMIT :limit)
+RETURNING seq, id, event, lane, headers, body, received, attempts, crashes
+"""  # noqa: S608 - put together from constants
+INSERT = "INSERT INTO inbox (id, digest, lane, event, received, due, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+REAP = """
+UPDATE inbox SET state = 0, owner = NULL, lease_until = NULL, crashes = crashes + 1
+WHERE state = 1 AND lease_until <= ?
+"""
+REARM = """
+UPDATE inbox SET state = 0, due = ?, blocks_until = NULL, attempts = 0, crashes = 0, ended = NULL, reason = NULL
+WHERE seq = ?
+"""
+OWNED = "WHERE seq = ? AND owner = ? AND state = 1"
+
+# What the disk or the file system does to us. Anything else that SQLite raises is a bug of ours.
+TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Storage]:
+    """The storage in this file, created where there is none; raises Unusable where it must not be used."""
+    with _alone(path):
+        writer = Writer(path)
+        try:
+            await _prepared(writer, path)
+            engine = SQLite(path, writer)
+            try:
+                yield engine
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await engine.close_reader()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await writer.close()
+
+
+async def _prepared(writer: Writer, path: Path) -> None:
+    try:
+        await writer.submit(_prepare)
+    except (Unavailable, Unusable) as error:
+        raise Unusable(f"{path} cannot be opened: {error}.") from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else has the storage open meanwhile."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unusable(f"{path.parent} cannot be written: {error.strerror}. Give a directory of our own.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Unusable(f"{path} is in use by another process. Stop that one, or give another directory.") from error
+    finally:
+        os.close(handle)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL would survive a crash of ours, but not a power cut: https://www.sqlite.org/pragma.html#pragma_synchronous
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def _prepare(c: sqlite3.Connection) -> None:
+    """The schema is there and ours; what a process that died had claimed is free again."""
+    (version,) = c.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise Unusable(
+            f"it has schema version {version}, and this Telefonistka knows version {SCHEMA_VERSION}; "
+            "run the newer Telefonistka, or give this one another state directory"
+        )
+    if version == 0:
+        for statement in SCHEMA.split(";"):
+            c.execute(statement)
+        c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    # The file is ours alone, so no lease in it has a living owner.
+    c.execute(REAP, (float("inf"),))
+    c.execute("DELETE FROM lock")
+
+
+class Writer:
+    """The thread that writes. Jobs that wait together are committed together; one that fails fails alone.
+
+    A job may run twice: once with others, and again alone where one of them failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
+        self._thread.start()
+
+    async def submit(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """The job's result, once it is on disk."""
+        if self._closed:
+            raise Unavailable("the storage is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((job, future))
+        return await future
+
+    async def close(self) -> None:
+        """Everything submitted is on disk, or has failed."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (batch := self._batch()) is not None:
+            results = self._commit([job for job, _ in batch])
+            futures = [future for _, future in batch]
+            self._loop.call_soon_threadsafe(_deliver, futures, results)
+        self._disconnect()
+
+    def _batch(self) -> list[tuple[Job, asyncio.Future[Any]]] | None:
+        """What waits, at least one; None after the stop mark."""
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                more = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._jobs.put(None)  # the stop mark is for the next round
+                break
+            batch.append(more)
+        return batch
+
+    def _commit(self, jobs: list[Job]) -> list[Result]:
+        try:
+            return self._transaction(jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                return [_translated(error)]
+        return [result for job in jobs for result in self._commit([job])]
+
+    def _transaction(self, jobs: list[Job]) -> list[Any]:
+        if self._connection is None:
+            self._connection = _connect(self._path)
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [job(connection) for job in jobs]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._undo(connection, error)
+            raise
+        return results
+
+    def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
+        # What a failed fsync left in memory is not what is on disk, so after an I/O error only a new connection,
+        # which reads the log again, tells the truth.
+        if _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
+            self._disconnect()
+        elif connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+
+def _deliver(futures: list[asyncio.Future[Any]], results: list[Result]) -> None:
+    for future, result in zip(futures, results, strict=True):
+        if future.done():  # its caller was cancelled
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _code(error: BaseException) -> int | None:
+    """SQLite's primary result code: https://www.sqlite.org/rescode.html"""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _translated(error: Exception) -> Exception:
+    if _code(error) not in TROUBLE:
+        return error
+    return Unavailable(str(error))
+
+
+class SQLite:
+    """The Storage protocol over one file."""
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self._path = path
+        self._writer = writer
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-reader")
+        self._reading: sqlite3.Connection | None = None
+
+    async def accept(self, delivery: Delivery, *, now: float) -> Acceptance:
+        row = (
+            delivery.id,
+            delivery.digest,
+            delivery.lane,
+            delivery.event,
+            now,
+            now,
+            orjson.dumps(delivery.headers),
+            delivery.body,
+        )
+
+        def job(c: sqlite3.Connection) -> Acceptance:
+            known = c.execute(
+                "SELECT seq, state FROM inbox WHERE id = ? OR digest = ? ORDER BY id = ? DESC, seq DESC LIMIT 1",
+                (row[0], row[1], row[0]),
+            ).fetchone()
+            if known is None:
+                c.execute(INSERT, row)
+                return Acceptance.ACCEPTED
+            seq, state = known
+            if state not in (State.REJECTED, State.DEAD):
+                return Acceptance.DUPLICATE
+            c.execute(REARM, (now, seq))
+            c.execute("DELETE FROM outcome WHERE seq = ?", (seq,))
+            return Acceptance.REARMED
+
+        return await self._writer.submit(job)
+
+    async def claim(self, owner: str, *, limit: int, lease: float, now: float) -> tuple[WorkItem, ...]:
+        def job(c: sqlite3.Connection) -> tuple[WorkItem, ...]:
+            c.execute(REAP, (now,))
+            rows = c.execute(CLAIM, {"owner": owner, "lease": lease, "limit": limit, "now": now}).fetchall()
+            return tuple(_item(row, _outcomes(c, row[0])) for row in sorted(rows))
+
+        return await self._writer.submit(job)
+
+    async def extend(self, owner: str, seqs: Iterable[int], *, lease: float, now: float) -> frozenset[int]:
+        wanted = tuple(seqs)
+
+        def job(c: sqlite3.Connection) -> frozenset[int]:
+            return frozenset(seq for seq in wanted if _changed(c, "lease_until = ?", (now + lease,), owner, seq))
+
+        return await self._writer.submit(job)
+
+    async def record(self, owner: str, seq: int, step: str, outcome: Outcome) -> bool:
+        def job(c: sqlite3.Connection) -> bool:
+            if not c.execute(f"SELECT 1 FROM inbox {OWNED}", (seq, owner)).fetchone():  # noqa: S608
+                return False
+            c.execute(
+                "INSERT OR REPLACE INTO outcome (seq, step, verdict, text, tries) VALUES (?, ?, ?, ?, ?)",
+                (seq, step, outcome.verdict, outcome.text, outcome.tries),
+            )
+            # Progress: whatever killed the process earlier, it was not this.
+            c.execute("UPDATE inbox SET crashes = 0 WHERE seq = ?", (seq,))
+            return True
+
+        return await self._writer.submit(job)
+
+    async def finish(self, owner: str, seq: int, *, state: State, now: float) -> bool:
+        return await self._end(owner, seq, "state = ?, ended = ?", (state, now))
+
+    async def postpone(self, owner: str, seq: int, *, due: float, blocks_until: float, reason: str) -> bool:
+        change = "state = 0, due = ?, blocks_until = coalesce(blocks_until, ?), reason = ?"
+        return await self._end(owner, seq, change, (due, blocks_until, reason))
+
+    async def bury(self, owner: str, seq: int, *, reason: str, now: float) -> bool:
+        return await self._end(owner, seq, "state = ?, reason = ?, ended = ?", (State.DEAD, reason, now))
+
+    async def _end(self, owner: str, seq: int, change: str, values: tuple[object, ...]) -> bool:
+        ending = f"{change}, owner = NULL, lease_until = NULL"
+        return await self._writer.submit(lambda c: _changed(c, ending, values, owner, seq))
+
+    async def release(self, owner: str) -> None:
+        def job(c: sqlite3.Connection) -> None:
+            c.execute(
+                "UPDATE inbox SET state = 0, owner = NULL, lease_until = NULL, attempts = attempts - 1 "
+                "WHERE state = 1 AND owner = ?",
+                (owner,),
+            )
+            c.execute("DELETE FROM lock WHERE owner = ?", (owner,))
+
+        await self._writer.submit(job)
+
+    async def prune(self, *, before: float) -> int:
+        def job(c: sqlite3.Connection) -> int:
+            old = "state IN (2, 3) AND ended < ?"
+            c.execute(f"DELETE FROM outcome WHERE seq IN (SELECT seq FROM inbox WHERE {old})", (before,))  # noqa: S608
+            return c.execute(f"DELETE FROM inbox WHERE {old}", (before,)).rowcount  # noqa: S608
+
+        return await self._writer.submit(job)
+
+    async def backlog(self, *, now: float) -> Backlog:
+        def job(c: sqlite3.Connection) -> Backlog:
+            counts = dict(c.execute("SELECT state, count(*) FROM inbox GROUP BY state"))
+            (oldest,) = c.execute(f"SELECT min(i.due) FROM inbox i WHERE {CLAIMABLE}", {"now": now}).fetchone()  # noqa: S608
+            return Backlog(items={state: counts.get(state, 0) for state in State}, oldest=oldest)
+
+        return await self._read(job)
+
+    async def check(self) -> None:
+        free = (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
+        if free < SPARE:
+            raise Unavailable(f"only {free >> 20} MB are free on the disk of {self._path.parent}")
+        await self.put("check", "check", os.urandom(16))
+
+    async def lock(self, name: str, owner: str, *, lease: float, now: float) -> bool:
+        def job(c: sqlite3.Connection) -> bool:
+            taken = c.execute(
+                "INSERT INTO lock (name, owner, until) VALUES (:name, :owner, :until) ON CONFLICT (name) DO UPDATE "
+                "SET owner = :owner, until = :until WHERE lock.owner = :owner OR lock.until <= :now",
+                {"name": name, "owner": owner, "until": now + lease, "now": now},
+            )
+            return taken.rowcount == 1
+
+        return await self._writer.submit(job)
+
+    async def unlock(self, name: str, owner: str) -> None:
+        await self._writer.submit(
+            lambda c: c.execute("DELETE FROM lock WHERE name = ? AND owner = ?", (name, owner)).rowcount
+        )
+
+    async def get(self, kind: str, key: str) -> bytes | None:
+        def job(c: sqlite3.Connection) -> bytes | None:
+            row = c.execute("SELECT value FROM document WHERE kind = ? AND key = ?", (kind, key)).fetchone()
+            return None if row is None else cast(bytes, row[0])
+
+        return await self._read(job)
+
+    async def put(self, kind: str, key: str, value: bytes) -> None:
+        statement = "INSERT OR REPLACE INTO document (kind, key, value) VALUES (?, ?, ?)"
+        await self._writer.submit(lambda c: c.execute(statement, (kind, key, value)).rowcount)
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._reads, job)
+
+    def _reads(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._reading is None:
+                self._reading = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                self._reading.execute("PRAGMA query_only = 1")
+                self._reading.execute("PRAGMA wal_autocheckpoint = 0")
+                self._reading.execute("PRAGMA busy_timeout = 5000")
+            self._reading.execute("BEGIN")  # one moment for all that the job reads
+            try:
+                return job(self._reading)
+            finally:
+                if self._reading.in_transaction:
+                    self._reading.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _translated(error) from None
+
+    async def close_reader(self) -> None:
+        """The writer is the last connection, so that the checkpoint at the end is its own."""
+        await asyncio.to_thread(self._reader.shutdown)
+        if self._reading is not None:
+            self._reading.close()
+
+
+def _changed(c: sqlite3.Connection, change: str, values: tuple[object, ...], owner: str, seq: int) -> bool:
+    """The owner's item is changed; False: it is not the owner's."""
+    return c.execute(f"UPDATE inbox SET {change} {OWNED}", (*values, seq, owner)).rowcount == 1  # noqa: S608
+
+
+def _outcomes(c: sqlite3.Connection, seq: int) -> dict[str, Outcome]:
+    rows = c.execute("SELECT step, verdict, text, tries FROM outcome WHERE seq = ?", (seq,))
+    return {step: Outcome(Verdict(verdict), text, tries) for step, verdict, text, tries in rows}
+
+
+def _item(row: tuple[Any, ...], outcomes: dict[str, Outcome]) -> WorkItem:
+    seq, id_, event, lane, headers, body, received, attempts, crashes = row
+    return WorkItem(
+        seq=seq,
+        id=id_,
+        event=event,
+        lane=lane,
+        headers=_headers(headers),
+        body=body,
+        received=received,
+        attempts=attempts,
+        crashes=crashes,
+        outcomes=outcomes,
+    )
+
+
+def _headers(stored: bytes) -> Headers:
+    return tuple((name, value) for name, value in orjson.loads(stored))

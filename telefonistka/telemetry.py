@@ -1,0 +1,188 @@
+"""Every metric and every log field, in one list, and the set-up of both.
+
+What belongs here: names, labels and formats. Labels come from closed lists or are bounded here, because each new
+value is a time series that never goes away. Secrets are never given to this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TextIO
+
+import orjson
+import prometheus_client
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+}
+REPOSITORIES = 1000  # different repositories in labels; a renamed or forged one beyond that is "other"
+EVENTS = frozenset(
+    {"check_suite", "issue_comment", "ping", "pull_request", "pull_request_review", "push", "status", "workflow_run"}
+)
+OTHER = "other"
+
+# The original's names and labels (they are in people's dashboards).
+
+_hits = Counter("telefonistka_webhook_server_webhook_hits", "Webhooks received, by how reading them went", ["parsing"])
+_operations = Counter(
+    "telefonistka_github_github_operations",
+    "Answers of GitHub's REST API",
+    ["api_group", "api_path", "repo_slug", "status", "method"],
+)
+_rate_limit = Gauge("telefonistka_github_github_rest_api_client_rate_limit", "Requests an hour", ["repo_owner"])
+_rate_remaining = Gauge(
+    "telefonistka_github_github_rest_api_client_rate_remaining", "Requests left in this hour", ["repo_owner"]
+)
+_statuses = Counter(
+    "telefonistka_github_commit_status_updates", "Commit statuses written, or tried to", ["repo_slug", "status"]
+)
+
+# Ours.
+
+_deliveries = Counter("telefonistka_deliveries", "Deliveries by what became of them at the door", ["event", "result"])
+_outcomes = Counter("telefonistka_outcomes", "How the steps of work items ended, each try", ["step", "outcome"])
+_seconds = Histogram(
+    "telefonistka_step_seconds",
+    "How long a try of a step took",
+    ["step"],
+    buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000),
+)
+_dead = Counter("telefonistka_dead_letters", "Work items that were given up")
+_items = Gauge("telefonistka_inbox_items", "Work items in the storage", ["state"])
+_oldest = Gauge("telefonistka_inbox_oldest_seconds", "How long the oldest item lies about that could be worked on")
+
+_known: set[str] = set()
+
+
+def webhook(parsing: str) -> None:
+    """A webhook came in: `successful`, `validation_failed` or `parsing_failed`."""
+    _hits.labels(parsing).inc()
+
+
+def delivery(event: str, result: str) -> None:
+    """A delivery was accepted, a duplicate, re-armed, ignored or refused."""
+    _deliveries.labels(event if event in EVENTS else OTHER, result).inc()
+
+
+def github_request(*, method: str, path: str, status: int, repo: str | None = None) -> None:
+    """GitHub's REST API answered; `path` is the API path, with or without the prefix of an Enterprise Server."""
+    group, owner, name, rest = (*path.removeprefix("/api/v3").strip("/").split("/"), "", "", "", "")[:4]
+    if group == "graphql" or path.endswith("/access_tokens"):
+        return
+    slug = _bounded(repo or (f"{owner}/{name}" if name else ""))
+    _operations.labels(group, rest, slug, str(status), method).inc()
+
+
+def rate_limit(owner: str, limit: int, remaining: int) -> None:
+    """GitHub said how many requests an hour the owner's credential has, and how many are left."""
+    label = _bounded(owner)
+    _rate_limit.labels(label).set(limit)
+    _rate_remaining.labels(label).set(remaining)
+
+
+def commit_status(repo_slug: str, state: str) -> None:
+    """A commit status was written, or the write failed."""
+    _statuses.labels(_bounded(repo_slug), state).inc()
+
+
+def outcome(step: str, verdict: str, seconds: float) -> None:
+    """A try of a step ended."""
+    _outcomes.labels(step, verdict).inc()
+    _seconds.labels(step).observe(seconds)
+
+
+def dead_letter() -> None:
+    """A work item was given up."""
+    _dead.inc()
+
+
+def inbox(items: Mapping[str, int], oldest: float) -> None:
+    """How many items there are by state, and for how many seconds the oldest could have been worked on."""
+    for state, count in items.items():
+        _items.labels(state).set(count)
+    _oldest.set(oldest)
+
+
+def render() -> bytes:
+    """The metrics in Prometheus' text format. Takes milliseconds: call it in a thread."""
+    return prometheus_client.generate_latest()
+
+
+METRICS_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+
+def bound(**fields: object) -> AbstractContextManager[None]:
+    """Every record below has these fields."""
+    return structlog.contextvars.bound_contextvars(**fields)
+
+
+def configure(level: str = "info", *, stream: TextIO | None = None) -> None:
+    """Log records go to stderr: JSON lines, or colours on a terminal. Unknown levels act as `info`."""
+    number = LEVELS.get(level.lower(), logging.INFO)
+    terminal = (stream or sys.stderr).isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *_format(terminal=terminal),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
+
+
+def _format(*, terminal: bool) -> list[Any]:
+    # Plain tracebacks in both: the ones with local variables would show tokens.
+    if terminal:
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+
+
+def _json(record: Any, **_: Any) -> str:
+    try:
+        return orjson.dumps(record, default=repr).decode()
+    except TypeError:  # a text that is not Unicode, such as a path of unknown encoding
+        return orjson.dumps(_printable(record), default=repr).decode()
+
+
+def _printable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_printable(str(key)): _printable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_printable(item) for item in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return _printable(repr(value))
+
+
+class _Forward(logging.Handler):
+    """Records of libraries, in our format."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _bounded(label: str) -> str:
+    if label in _known or len(_known) < REPOSITORIES:
+        _known.add(label)
+        return label
+    return OTHER

@@ -1,0 +1,96 @@
+"""Metrics under the original's names, and log records that can always be written."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import orjson
+import pytest
+import structlog
+
+from telefonistka import telemetry
+from telefonistka.telemetry import log
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Where the records go; the rest of the tests keep their own set-up."""
+    written, handlers = io.StringIO(), logging.getLogger().handlers[:]
+    telemetry.configure("warn", stream=written)
+    yield written
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [orjson.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("/repos/o/r1/pulls/5/files", 'api_group="repos",api_path="pulls",method="GET",repo_slug="o/r1",status="200"'),
+        ("/api/v3/repos/o/r2/git/trees", 'api_group="repos",api_path="git",method="GET",repo_slug="o/r2",status="200"'),
+        ("/repos/o/r3", 'api_group="repos",api_path="",method="GET",repo_slug="o/r3",status="200"'),
+        ("/user", 'api_group="user",api_path="",method="GET",repo_slug="",status="200"'),
+    ],
+)
+def test_operations_have_the_originals_labels(path: str, labels: str) -> None:
+    """Taken from the path, without the prefix of an Enterprise Server."""
+    telemetry.github_request(method="GET", path=path, status=200)
+    assert f"telefonistka_github_github_operations_total{{{labels}}} 1.0" in telemetry.render().decode()
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/app/installations/5/access_tokens"])
+def test_graphql_and_tokens_are_not_counted(path: str) -> None:
+    """The original does not, either."""
+    before = telemetry.render().count(b"operations_total{")
+    telemetry.github_request(method="POST", path=path, status=201)
+    assert telemetry.render().count(b"operations_total{") == before
+
+
+def test_the_originals_other_metrics_keep_their_names() -> None:
+    """They are on people's dashboards."""
+    telemetry.rate_limit("acme", 5000, 4999)
+    telemetry.commit_status("acme/infra", "pending")
+    text = telemetry.render().decode()
+    assert 'telefonistka_github_github_rest_api_client_rate_limit{repo_owner="acme"} 5000.0' in text
+    assert 'telefonistka_github_github_rest_api_client_rate_remaining{repo_owner="acme"} 4999.0' in text
+    assert 'telefonistka_github_commit_status_updates_total{repo_slug="acme/infra",status="pending"}' in text
+
+
+def test_an_event_that_nobody_knows_makes_no_time_series() -> None:
+    """Its name is not signed, so anybody could make any number of them."""
+    telemetry.delivery("nonsense", "ignored")
+    text = telemetry.render().decode()
+    assert "nonsense" not in text
+    assert 'telefonistka_deliveries_total{event="other",result="ignored"}' in text
+
+
+def test_records_have_what_was_bound(stream: io.StringIO) -> None:
+    """One JSON object a line, levels below the chosen one left out."""
+    with telemetry.bound(delivery="1", repo="acme/infra", pull=7):
+        log.info("not shown")
+        log.warning("shown", targets=3)
+    (record,) = lines(stream)
+    assert record.items() >= {"event": "shown", "level": "warning", "delivery": "1", "pull": 7, "targets": 3}.items()
+
+
+def test_any_value_can_be_logged(stream: io.StringIO) -> None:
+    """Also paths that are not UTF-8, and what JSON does not know."""
+    log.error("odd", path="caf\udce9", inside=["\udcff", {"\udcff": object}])
+    (record,) = lines(stream)
+    assert record["path"] == "caf\\udce9"
+
+
+def test_libraries_log_in_the_same_form(stream: io.StringIO) -> None:
+    """With their traceback, if there is one."""
+    try:
+        raise ValueError("from a library")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("trouble with %s", "a request")
+    (record,) = lines(stream)
+    assert (record["event"], record["logger"]) == ("trouble with a request", "aiohttp.server")
+    assert "ValueError: from a library" in str(record["exception"])
