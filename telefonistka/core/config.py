@@ -445,6 +445,8 @@ def _reason(error: Exception) -> str:
     """What the YAML parser says, in one line."""
     if isinstance(error, MarkedYAMLError):
         said = " ".join(part for part in (error.context, error.problem) if part)
+    elif isinstance(error, _Refused):
+        return str(error)
     elif isinstance(error, ReaderError):
         said = f"{error.reason}: {_shown(chr(error.character))}" if isinstance(error.character, int) else error.reason
     else:
@@ -766,7 +768,7 @@ class _Reader:
             for pull, promotion in enumerate(flow.get("promotionPrs", ())):
                 self._advise_on_targets(promotion.get("targetPaths", ()), (*at, "promotionPrs", pull, "targetPaths"))
         if data.get("promotionTargetAllowList") == []:
-            what = "promotionTargetAllowList is an empty list: nothing is promoted to any target"
+            what = "promotionTargetAllowList is an empty list: nothing is promoted"
             self.find(Severity.WARNING, self._nearest(("promotionTargetAllowList",)), what)
 
     def _advise_on_targets(self, targets: list[str], at: Key) -> None:

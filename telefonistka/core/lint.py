@@ -255,8 +255,8 @@ class _Lint:
             return
         yield self._differs(
             seen,
-            f"several sources for one target: {several[0]!r} is in {_joined(sorted(sources[several[0]]))}; if more than "
-            "one of them changes, the original takes any; here they must be equal, else none is promoted",
+            f"several sources for one target: {several[0]!r} is in {_joined(sorted(sources[several[0]]))}; if more "
+            "than one of them changes, the original takes any; here they must be equal, else none is promoted",
         )
 
     # Flows that do nothing
@@ -528,7 +528,7 @@ def _fault(target: str) -> str | None:
         return "has a segment '.' or '..'"
     if "\0" in target:
         return "holds a NUL"
-    if segments[0] == ".github" or any(segment.lower().startswith(".git") for segment in segments):
+    if segments[0].lower().startswith(".git") or any(segment.lower() == ".git" for segment in segments):
         return "lies under .github/ or .git*"
     return None
 

@@ -6,7 +6,6 @@ files; once their files are read, `plan` decides. Equal facts give equal plans, 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -198,18 +197,12 @@ def touched(files: Iterable[str], labels: Collection[str], config: RepoConfig) -
 
 
 def _component(file: str, number: int, flow: Flow) -> Component | None:
-    pattern = _splitter(flow.source_path, flow.component_path_extra_depth)
-    match = pattern.search(file)
+    match = flow.splitter.search(file)
     if match is None:
         return None
-    start = match.start(pattern.groups)
-    return Component(source=file[:start], name=file[start : match.end(pattern.groups)], flow=number)
-
-
-@functools.lru_cache(maxsize=1024)
-def _splitter(source_path: str, extra_depth: int) -> patterns.Pattern:
     # The component's name is the last group, however many groups the configured expression has.
-    return patterns.compile(f"^(?:{source_path})([^/]*(?:/[^/]*){{{extra_depth}}})/")
+    name = flow.splitter.groups
+    return Component(source=file[: match.start(name)], name=file[match.start(name) : match.end(name)], flow=number)
 
 
 def _applies(flow: Flow, labels: Collection[str]) -> bool:

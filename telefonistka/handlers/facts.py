@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import anyio
+
 from telefonistka.core import config, promotion
 from telefonistka.core.comments import Words
 from telefonistka.core.config import ComponentConfig, Finding, Parsed, RepoConfig, Severity
-from telefonistka.core.promotion import Plan, Touched
+from telefonistka.core.promotion import Component, Plan, Touched
 from telefonistka.core.trees import Entry, Oid, Sha, Snapshot
 from telefonistka.github.repo import Repo
 from telefonistka.ledger import Ledger
@@ -67,7 +69,8 @@ async def repository_config(reader: Reader, snapshot: Snapshot) -> Parsed[RepoCo
         return Parsed(value=RepoConfig(), findings=())
     if entry.mode not in REGULAR_FILES:
         return Parsed(value=None, findings=(_no_file(file, entry),))
-    return config.repository((await reader.blobs([entry.oid]))[entry.oid], file=file)
+    text = (await reader.blobs([entry.oid]))[entry.oid]
+    return await anyio.to_thread.run_sync(lambda: config.repository(text, file=file))
 
 
 async def component_rules(
@@ -84,17 +87,19 @@ async def component_rules(
     regular = {component: entry.oid for component, entry in present.items() if entry.mode in REGULAR_FILES}
     texts = await reader.blobs(sorted(set(regular.values()))) if regular else {}
     earlier = await reader.read(before, sorted({component.config_file for component in gone})) if gone else {}
-    rules: dict[str, Parsed[ComponentConfig]] = {}
-    for component, entry in present.items():
-        if component not in regular:
-            rules[component.path] = Parsed(value=None, findings=(_no_file(component.config_file, entry),))
-    for component, oid in regular.items():
-        rules[component.path] = config.component(texts[oid], file=component.config_file)
-    for component in gone:
-        text = earlier[component.config_file]
-        if text is not None:
-            rules[component.path] = config.component(text, file=component.config_file)
-    return rules
+    rules: dict[str, Parsed[ComponentConfig]] = {
+        component.path: Parsed(value=None, findings=(_no_file(component.config_file, entry),))
+        for component, entry in present.items()
+        if component not in regular
+    }
+    known = {component: texts[oid] for component, oid in regular.items()}
+    known |= {component: text for component in gone if (text := earlier[component.config_file]) is not None}
+    # A file takes milliseconds to read, a hostile one seconds: not on the event loop.
+    return rules | await anyio.to_thread.run_sync(_components, known)
+
+
+def _components(texts: Mapping[Component, bytes]) -> dict[str, Parsed[ComponentConfig]]:
+    return {component.path: config.component(text, file=component.config_file) for component, text in texts.items()}
 
 
 def _no_file(file: str, entry: Entry) -> Finding:

@@ -142,10 +142,10 @@ def test_check_says_every_fault_with_its_place(clone: Path) -> None:
 def test_check_speaks_json_and_githubs_annotations(clone: Path) -> None:
     """For pipelines."""
     (clone / "telefonistka.yaml").write_text("dryRunMod: yes\n")
-    finding = json.loads(telefonistka("check", "--format", "json", cwd=clone).stdout)[0]
-    assert (finding["file"], finding["line"], finding["severity"]) == ("telefonistka.yaml", 1, "error")
+    findings = json.loads(telefonistka("check", "--format", "json", cwd=clone).stdout)
+    assert ("telefonistka.yaml", 1, "error") in [(each["file"], each["line"], each["severity"]) for each in findings]
     annotated = telefonistka("check", "--format", "github", cwd=clone).stdout
-    assert annotated.startswith("::error file=telefonistka.yaml,line=1,col=1::unknown key 'dryRunMod'")
+    assert "::error file=telefonistka.yaml,line=1,col=1::unknown key 'dryRunMod'" in annotated
 
 
 def test_a_daemon_without_settings_names_them_all() -> None:
