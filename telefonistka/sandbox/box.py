@@ -79,6 +79,7 @@ class Box:
     anonymous_push: bool = False  # whether git may push without a token, as the person called "you"
     last_id: int = 1000
     last_call: int = 0
+    under_way: int = 0  # API requests
 
     def next_id(self) -> int:
         """A number that nothing else here has; even, because a pull request's issue takes the odd one after it."""

@@ -215,7 +215,7 @@ class Git(Objects):
         """What differs between two commits' trees, with renames as git finds them."""
         key = (self.commit(old).tree, self.commit(new).tree)
         if key not in self._changes:
-            form = ("diff-tree", "-r", "-z", "--find-renames", "--raw", "--numstat", "--abbrev=40", "-l0")
+            form = ("diff-tree", "-r", "-z", "--find-renames", "--raw", "--numstat", "--abbrev=40", "-l1000")
             self._changes[key] = parse_changes(await self.araw(*form, *key))
         return self._changes[key]
 

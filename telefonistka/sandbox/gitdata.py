@@ -192,7 +192,8 @@ async def create_ref(ask: Ask) -> Answer:
     if ask.repo.git.ref(name) is not None:
         raise Refused(422, "Reference already exists")
     await moved(ask, name, sha, expected=None)
-    return Answer(gitobjects.ref(ask.box, ask.repo, name, sha), 201, {"Location": ask.link()})
+    shown = gitobjects.ref(ask.box, ask.repo, name, sha)
+    return Answer(shown, 201, {"Location": shown["url"]})
 
 
 @route("PATCH", REPO + "/git/refs/{ref:.+}", "contents:write")

@@ -144,7 +144,7 @@ class Root:
 
     @property
     def viewer(self) -> ActorView:
-        return ActorView(self.ask, self.ask.user)
+        return ActorView(self.ask, self.ask.user, whole=True)
 
     def user(self, login: str) -> ActorView:
         found = self.ask.box.user(login)

@@ -76,6 +76,7 @@ def position(text: str) -> int:
 class ActorView:
     ask: Ask
     user: User
+    whole: bool = False  # the viewer's login keeps the ending "[bot]", everyone else's loses it
 
     @property
     def type_name(self) -> str:
@@ -84,7 +85,7 @@ class ActorView:
     def __getattr__(self, name: str) -> Any:
         match name:
             case "login":
-                return self.user.login.removesuffix("[bot]")  # GraphQL names a bot without its ending
+                return self.user.login if self.whole else self.user.login.removesuffix("[bot]")
             case "id":
                 return self.user.node_id
             case "database_id":

@@ -28,6 +28,7 @@ async def merge(
 ) -> str:
     """The commit that the base branch points to now. Raises Refused with 405 or 409 as GitHub does."""
     check(repo, pull, method, sha)
+    head = pull.head_sha
     base = repo.git.branch(pull.base_ref)
     if base is None:
         raise Refused(405, "Pull Request is not mergeable")
@@ -38,6 +39,8 @@ async def merge(
     ref = f"refs/heads/{pull.base_ref}"
     if pull.state != "open":  # someone else merged it meanwhile
         raise Refused(405, "Pull Request is not mergeable")
+    if pull.head_sha != head:
+        raise Refused(409, "Head branch was modified. Review and try the merge again.")
     try:
         repo.git.set_ref(ref, commit, expected=base)
     except Locked as error:

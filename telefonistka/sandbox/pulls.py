@@ -23,11 +23,11 @@ async def create_pull(ask: Ask) -> Answer:
     check_texts(title, fields.get("body"))
     head, head_sha = named_branch(ask, fields, "head")
     base, base_sha = named_branch(ask, fields, "base")
-    known = next((one for one in still_open(ask.repo) if (one.head_ref, one.base_ref) == (head, base)), None)
-    if known is not None:
-        raise custom(f"A pull request already exists for {ask.repo.owner.login}:{head}.")
     if await ask.repo.git.contains(base_sha, head_sha):
         raise custom(f"No commits between {base} and {head}")
+    # Nothing is awaited from here to the entry in the book, so of two at once one is refused.
+    if any((one.head_ref, one.base_ref) == (head, base) for one in still_open(ask.repo)):
+        raise custom(f"A pull request already exists for {ask.repo.owner.login}:{head}.")
     token = ask.identity.token
     pull = Pull(
         id=ask.box.next_id(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from telefonistka.sandbox import gitobjects, objects
 from telefonistka.sandbox.gitdata import REPO, commit_of, stale
-from telefonistka.sandbox.rest import ROUTES, Answer, Ask, Handler, Refused, invalid, not_found, ordered, route, want
+from telefonistka.sandbox.rest import ROUTES, Answer, Ask, Refused, Route, invalid, not_found, ordered, route, want
 from telefonistka.sandbox.state import RANKS, Access, Label, Repo, User
 
 COMPARED_FILES = 300
@@ -45,21 +45,21 @@ async def by_id(ask: Ask) -> Answer:
     found = next(candidates(ask.request.method, rest), None)
     if found is None or not ask.identity.sees(ask.box, repo):
         raise not_found()
-    handler, values = found
+    one, values = found
     ask.found = repo
     ask.request.match_info.update(values)
-    return await handler(ask)
+    return await one.answer(ask)
 
 
-def candidates(method: str, rest: str) -> Iterator[tuple[Handler, dict[str, str]]]:
-    """Handlers whose path below the repository matches this rest, with the path's values."""
+def candidates(method: str, rest: str) -> Iterator[tuple[Route, dict[str, str]]]:
+    """Routes whose path below the repository matches this rest, with the path's values."""
     for one in ordered(ROUTES):
         if one.method != method or not one.path.startswith(REPO):
             continue
         pattern = re.sub(r"\{(\w+)(?::([^}]+))?\}", lambda m: f"(?P<{m[1]}>{m[2] or '[^/]+'})", one.path[len(REPO) :])
         matched = re.fullmatch(pattern, rest)
         if matched is not None:
-            yield one.handler, matched.groupdict()
+            yield one, matched.groupdict()
 
 
 for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
@@ -145,7 +145,8 @@ async def compare(ask: Ask) -> Answer:
     common = await git.merge_base(base, head)
     if common is None:
         raise Refused(404, f"No common ancestor between {base_name} and {head_name}.")
-    ahead, behind = await git.between(base, head), await git.between(head, base)
+    ahead = [] if common == head else await git.between(base, head)
+    behind = [] if common == base else await git.between(head, base)
     part, headers = ask.page(ahead)
     if "page" not in ask.request.query and "per_page" not in ask.request.query:
         part, headers = ahead[-COMPARED_COMMITS:], {}

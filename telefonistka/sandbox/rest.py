@@ -44,7 +44,6 @@ class Ask:
     identity: Identity
     quirks: dict[str, Any] = field(default_factory=dict)  # set by fault rules: "truncated", "stale"
     cost: int = 1  # points against the rate limit
-    resource: str = "core"
     found: Repo | None = None
 
     @property
@@ -164,9 +163,12 @@ class Route:
         ask = request[ASK]
         if "{repo}" in self.path:
             ask.found = find(ask)
+        return respond(await self.answer(ask))
+
+    async def answer(self, ask: Ask) -> Answer:
         if self.needs is not None:
             permit(ask, self.needs)
-        return respond(await self.handler(ask))
+        return await self.handler(ask)
 
 
 ROUTES: list[Route] = []

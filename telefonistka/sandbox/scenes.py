@@ -42,7 +42,7 @@ def repository(
     path = box.directory / "repos" / f"{number}.git"
     if origin is not None:
         git = Git.clone(origin, path)
-        default_branch = git.head() or default_branch
+        default_branch = chosen_branch(git, default_branch)
     else:
         git = Git.init(path, default_branch=default_branch)
     repo = Repo(
@@ -60,6 +60,15 @@ def repository(
         first = committed(repo, None, files, "Initial commit", account)
         git.set_ref(f"refs/heads/{default_branch}", first, expected=None)
     return box.add_repo(repo)
+
+
+def chosen_branch(git: Git, wanted: str) -> str:
+    """The default branch of a clone: what HEAD names, else the one wanted, else the first there is."""
+    branches = git.branches()
+    names = [git.head(), wanted, *sorted(branches)]
+    found = next((name for name in names if name in branches), wanted)
+    git.run("symbolic-ref", "HEAD", f"refs/heads/{found}")
+    return found
 
 
 async def commit(

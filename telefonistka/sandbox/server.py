@@ -48,6 +48,8 @@ API_ROOTS = frozenset(
     ("repos", "repositories", "user", "users", "app", "apps", "installation", "rate_limit", "meta", "graphql", "api")
 )
 BODY_LIMIT = 64 * 1024 * 1024  # bytes
+# https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#user-agent-required
+NAMELESS = "Request forbidden by administrative rules. Please make sure your request has a User-Agent header."
 SHUTDOWN = 0.5  # seconds for requests under way when the sandbox ends
 
 
@@ -116,7 +118,9 @@ def api(box: Box) -> Middleware:
             response = web.Response(status=500)
         else:
             call.status = response.status
-        call.ms = round((time.perf_counter() - started) * 1000, 3)
+        finally:
+            box.under_way -= 1
+            call.ms = round((time.perf_counter() - started) * 1000, 3)
         return response
 
     return middleware
@@ -132,6 +136,7 @@ async def logged(box: Box, request: web.Request) -> Call:
     resource = request.match_info.route.resource
     canonical = None if resource is None else resource.canonical.removeprefix("/api/v3").removeprefix("/api/graphql")
     box.last_call += 1
+    box.under_way += 1
     call = Call(
         n=box.last_call,
         method=request.method,
@@ -139,6 +144,7 @@ async def logged(box: Box, request: web.Request) -> Call:
         query=request.query_string,
         route=None if canonical is None else f"{request.method} {canonical or '/graphql'}",
         operation=operation,
+        under_way=box.under_way,
     )
     box.calls.append(call)
     return call
@@ -207,6 +213,8 @@ async def served(
 ) -> web.StreamResponse:
     """The handler's answer, or the refusal, with the headers that every answer has."""
     resource = "graphql" if call.path == "/graphql" else "core"
+    if not request.headers.get("User-Agent"):
+        return finished(refusal(Refused(403, NAMELESS)))
     try:
         identity = auth.identify(box, request.headers.get("Authorization"))
     except Refused as error:

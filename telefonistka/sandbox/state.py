@@ -36,6 +36,7 @@ Events told, with their facts (`Event.facts`):
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -345,6 +346,8 @@ class Call:
     operation: str | None = None  # GraphQL: "query Merged", or "query" where it has no name
     status: int = 0  # 0: the connection was cut
     identity: str = "anonymous"
+    at: float = field(default_factory=time.time)  # when it came, in seconds since 1970
+    under_way: int = 1  # API requests that were under way when it came, itself included
     ms: float = 0.0
     effect: bool = True  # False: a fault answered before the sandbox did anything
 

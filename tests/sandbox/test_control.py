@@ -95,5 +95,7 @@ async def test_a_renamed_repository_is_found_by_following(github: GitHub) -> Non
     body = {"ref": "refs/heads/x", "sha": sha}
     reply = await github("POST", f"{IAC}/git/refs", body)
     assert reply.status == 307
+    eve = GitHub(github.box, github.session, github.box.person("eve", access="none").value)
+    assert (await eve("POST", reply.headers["Location"], body)).status == 404
     await github.ok("POST", reply.headers["Location"], body)
     assert (await github.ok("GET", "/repos/acme/infra/git/ref/heads/x"))["object"]["sha"] == sha

@@ -166,5 +166,6 @@ async def test_the_call_log_tells_what_was_asked_by_whom(github: GitHub) -> None
         ("GET /repos/{owner}/{repo}", "/repos/acme/nothing", 404, "ada"),
         (None, "/no/such/route", 404, "ada"),
     ]
+    assert all(call["under_way"] == 1 and call["at"] > 1e9 for call in calls)
     await github.ok("DELETE", "/_sandbox/calls")
     assert await github.ok("GET", "/_sandbox/calls") == []

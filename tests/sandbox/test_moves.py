@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
+
 from telefonistka.sandbox.state import Event, Repo
-from tests.sandbox.conftest import IAC, GitHub, git
+from tests.sandbox.conftest import IAC, GitHub, Reply, git
 
 
 def told(heard: list[Event], name: str) -> list[str | None]:
@@ -68,6 +70,38 @@ async def test_merging_a_branch_into_another_merges_nothing_else(github: GitHub)
     await github.ok("PUT", f"{IAC}/pulls/1/merge", {"merge_method": "squash"})
     assert (await github.ok("GET", f"{IAC}/pulls/1"))["merged"] is True
     assert (await github.ok("GET", f"{IAC}/pulls/2"))["state"] == "open"
+
+
+async def test_of_many_who_open_one_pull_request_one_wins(github: GitHub) -> None:
+    """The others are told that it exists."""
+    await github.branch("topic", {"lab/a": "1"})
+    replies: list[Reply] = []
+
+    async def ask() -> None:
+        body = {"title": "t", "head": "topic", "base": "main"}
+        replies.append(await github("POST", f"{IAC}/pulls", body))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(ask)
+    assert sorted(reply.status for reply in replies) == [201] + 4 * [422]
+
+
+async def test_of_many_who_merge_different_pulls_none_is_lost(github: GitHub) -> None:
+    """Whoever finds the base moved is told so, with a 405, and comes again."""
+    for n in range(5):
+        await github.branch(f"b{n}", {f"lab/f{n}": "1"})
+        await github.pull(f"b{n}")
+
+    async def merge(number: int) -> None:
+        while (reply := await github("PUT", f"{IAC}/pulls/{number}/merge", {})).status != 200:
+            assert (reply.status, reply.body["message"][:24]) == (405, "Base branch was modified")
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(5):
+            tasks.start_soon(merge, n + 1)
+    shown = await github.ok("GET", f"{IAC}/git/trees/main?recursive=1")
+    assert {f"lab/f{n}" for n in range(5)} <= {one["path"] for one in shown["tree"]}
 
 
 async def test_a_closed_pull_request_reopens_while_its_branch_is_there(github: GitHub, heard: list[Event]) -> None:
