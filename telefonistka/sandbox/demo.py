@@ -7,11 +7,10 @@ everything is done as a person would do it: with git, and over the public REST A
 from __future__ import annotations
 
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,7 +114,7 @@ async def _stage(directory: Path, environment: Mapping[str, str]) -> AsyncIterat
     """Two processes, ready; they have ended when the block has."""
     alone = ["sandbox", "--json", "--webhook", "", "--dir", str(directory / "sandbox")]
     async with processes.running("sandbox", alone, environment=environment, directory=directory) as sandbox:
-        place = orjson.loads((await sandbox.said(r"\{.*\}"))[0])
+        place = orjson.loads((await sandbox.listening(r"^\{.*\}\n"))[0])
         secrets = {"GITHUB_OAUTH_TOKEN": place["bot"]["token"], "GITHUB_WEBHOOK_SECRET": place["secret"]}
         where = {
             "GITHUB_HOST": place["url"],
@@ -127,10 +126,7 @@ async def _stage(directory: Path, environment: Mapping[str, str]) -> AsyncIterat
             processes.running("daemon", ["server"], environment=theirs, directory=directory) as daemon,
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {place['person']['token']}"}) as session,
         ):
-            try:
-                port = int((await daemon.said(r'"port":(\d+),.*"event":"listening"'))[1])
-            except Failed as failed:
-                raise Failed(f"{failed}\n\n{daemon.last_words()}") from failed
+            port = int((await daemon.listening(r'"port":(\d+),.*"event":"listening".*\n'))[1])
             url = f"http://127.0.0.1:{port}"
             person = _Person(session, place["url"])
             hook = {"repo": place["repository"], "url": f"{url}/webhook", "secret": place["secret"]}
@@ -180,7 +176,8 @@ class _Story:
         self._field("sandbox", (self._stage.place["url"], Tone.LINK), ("  a local GitHub over real git", Tone.DIM))
         note = f"  telefonistka server, {ready} after {took:.0f} ms"
         self._field("daemon", (self._stage.daemon_url, Tone.LINK), (note, Tone.DIM))
-        self._field("repository", (f"{self._stage.place['repository']}: ", Tone.PLAIN), *_shape())
+        shape = ": 1 cluster in the lab → 2 for staging → 3 for production"
+        self._field("repository", (self._stage.place["repository"] + shape, Tone.PLAIN))
 
     async def _daemon_is(self, what: str) -> str:
         async def look() -> str | None:
@@ -352,7 +349,7 @@ class _Story:
         await _finished([GIT, *arguments], ENVIRONMENT | names, at or self._clone)
 
     async def _plan(self, *arguments: str) -> Any:
-        command = [sys.executable, "-m", "telefonistka", "plan", "--json", *arguments]
+        command = [*processes.PROGRAM, "plan", "--json", *arguments]
         return orjson.loads((await _finished(command, self._stage.environment, self._clone)).stdout)
 
     def _headline(self, text: str) -> None:
@@ -365,10 +362,6 @@ class _Story:
 
     def _line(self, *spans: Span) -> None:
         self._tell(spans)
-
-
-def _shape() -> Iterable[Span]:
-    yield "1 cluster in the lab → 2 for staging → 3 for production", Tone.PLAIN
 
 
 def _needs(flow: Mapping[str, Any]) -> Span:

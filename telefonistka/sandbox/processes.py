@@ -19,6 +19,9 @@ LOOK = 0.02  # seconds between two looks
 GRACE = 10.0  # seconds to end after SIGTERM; the daemon may take so long
 LAST_LINES = 12  # of a log, to show what went wrong
 
+# The same installation, and nothing that lies about in the current directory.
+PROGRAM = (sys.executable, "-P", "-m", "telefonistka")
+
 T = TypeVar("T")
 
 
@@ -34,9 +37,9 @@ class Process:
     log: Path
     running: anyio.abc.Process
 
-    async def said(self, pattern: str) -> re.Match[str]:
-        """The first line of its log that holds the pattern. Raises Failed where none comes."""
-        expression = re.compile(pattern)
+    async def listening(self, pattern: str) -> re.Match[str]:
+        """The line of its log that says where it listens. Raises Failed, with its last words, where none comes."""
+        expression = re.compile(pattern, re.MULTILINE)
 
         async def look() -> re.Match[str] | None:
             match = expression.search(self.log.read_text(errors="replace"))
@@ -44,7 +47,10 @@ class Process:
                 raise Failed(f"the {self.name} ended with exit code {self.running.returncode}")
             return match
 
-        return await until(f"the {self.name} says that it listens", look)
+        try:
+            return await until(f"the {self.name} listens", look)
+        except Failed as failed:
+            raise Failed(f"{failed}. Its last words:\n\n{self.last_words()}") from failed
 
     def last_words(self) -> str:
         """The end of its log."""
@@ -57,9 +63,10 @@ async def running(
 ) -> AsyncIterator[Process]:
     """`telefonistka` with these arguments, in a process of its own that has ended when the block has."""
     path = directory / f"{name}.log"
-    command = [sys.executable, "-m", "telefonistka", *arguments]
     with path.open("wb") as log:
-        process = await anyio.open_process(command, stdin=DEVNULL, stdout=log, stderr=STDOUT, env=environment)
+        process = await anyio.open_process(
+            [*PROGRAM, *arguments], stdin=DEVNULL, stdout=log, stderr=STDOUT, env=environment
+        )
     try:
         yield Process(name, path, process)
     finally:
@@ -83,10 +90,7 @@ async def ended(process: anyio.abc.Process) -> None:
 async def until(expected: str, look: Callable[[], Awaitable[T | None]], *, stands: Callable[[], str] = str) -> T:
     """What the look finds, as soon as it finds something. Raises Failed, with what stands, if that takes too long."""
     with anyio.move_on_after(DEADLINE):
-        while (found := await look()) is None:
-            await anyio.sleep(LOOK)  # noqa: ASYNC110 - the other side is another process
+        while (found := await look()) is None:  # noqa: ASYNC110 - what is waited for happens in another process
+            await anyio.sleep(LOOK)
         return found
-    found_instead = stands()
-    raise Failed(
-        f"expected within {DEADLINE:g} seconds: {expected}" + (f"; found: {found_instead}" if found_instead else "")
-    )
+    raise Failed(f"expected within {DEADLINE:g} seconds: {expected}; found: {stands() or 'nothing'}")

@@ -1,0 +1,46 @@
+"""The fault campaign as part of the gate; `python -m tests.faults` also spoils the reads, and prints its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import campaign
+from tests.faults.place import PROMOTIONS, SCENARIOS, Scenario
+
+scenarios = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+@scenarios
+async def test_a_kill_at_any_call_changes_nothing(scenario: Scenario, tmp_path: Path) -> None:
+    """Before the call's effect and between effect and answer: the next daemon ends where one without a kill does."""
+    wanted = await campaign.clean(scenario, tmp_path / "clean")
+    jobs = campaign.kills(scenario, tmp_path, wanted)
+    assert len(jobs) == 2 * len(wanted.calls)
+    runs = await campaign.carried_out(jobs)
+    assert not any(run.deviations for run in runs), campaign.table(runs)
+
+
+async def test_a_delivery_that_is_lost_with_the_daemon_is_made_up_for(tmp_path: Path) -> None:
+    """GitHub saw it fail, whether or not it is stored; sent again, it leads to the same and to nothing twice."""
+    wanted = await campaign.clean(PROMOTIONS, tmp_path / "clean")
+    runs = await campaign.carried_out(campaign.losses(PROMOTIONS, tmp_path, wanted))
+    assert not any(run.deviations for run in runs), campaign.table(runs)
+
+
+@scenarios
+async def test_a_bad_answer_to_any_write_changes_nothing(scenario: Scenario, tmp_path: Path) -> None:
+    """Server errors before and after the effect, cut connections and limits are waited out."""
+    wanted = await campaign.clean(scenario, tmp_path / "clean")
+    runs = await campaign.carried_out(campaign.answers(scenario, tmp_path, wanted, reads=False))
+    assert not any(run.deviations for run in runs), campaign.table(runs)
+
+
+async def test_creating_without_looking_is_found(tmp_path: Path) -> None:
+    """The campaign can fail: a daemon with this bug deviates wherever it dies after it created something."""
+    wanted = await campaign.clean(PROMOTIONS, tmp_path / "clean", module="tests.faults.seeded")
+    created = ("POST /repos/{owner}/{repo}/git/refs", "POST /repos/{owner}/{repo}/pulls")
+    jobs = campaign.kills(PROMOTIONS, tmp_path, wanted, module="tests.faults.seeded", whens=("after",), ending=created)
+    runs = await campaign.carried_out(jobs)
+    assert [bool(run.deviations) for run in runs] == [True] * 4, campaign.table(runs)
