@@ -6,7 +6,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,15 @@ CHANGE: Mapping[str, File] = {
 }
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """It has come true; raises TimeoutError where it does not."""
+    with anyio.fail_after(PATIENCE):
+        while True:
+            if condition():
+                return
+            await anyio.sleep(POLL)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A name, and what the repository's root configuration says; files and change are the same in all."""
@@ -85,7 +94,7 @@ class Daemon:
 
     directory: Path
     github: str
-    token: str
+    credentials: Mapping[str, str]  # variables that say who it is at GitHub
     module: str
     http: aiohttp.ClientSession
     port: int
@@ -108,12 +117,12 @@ class Daemon:
         environment = {
             "PATH": os.environ["PATH"],
             "GITHUB_HOST": self.github,
-            "GITHUB_OAUTH_TOKEN": self.token,
             "GITHUB_WEBHOOK_SECRET": SECRET,
             "TELEFONISTKA_LISTEN": f"127.0.0.1:{self.port}",
             "TELEFONISTKA_STATE_DIR": str(self.directory / "state"),
             "TELEFONISTKA_GITHUB_WRITE_INTERVAL": "0",
             "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "0",
+            **self.credentials,
         }
         with self.log.open("ab") as log:
             self.process = await anyio.open_process(
@@ -223,7 +232,7 @@ async def placed(
     ):
         with reserved() as port:
             ada, bot = box.person("ada", access="admin"), box.bot("telefonistka-bot")
-            daemon = Daemon(directory, box.url, bot.value, module, http, port)
+            daemon = Daemon(directory, box.url, {"GITHUB_OAUTH_TOKEN": bot.value}, module, http, port)
             scene = await set_scene(scenario, box, ada, bot, http, daemon.webhook)
             try:
                 await daemon.start()
