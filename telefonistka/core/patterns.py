@@ -10,8 +10,9 @@ Syntax: https://github.com/google/re2/wiki/Syntax
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,6 +20,8 @@ import re2
 
 MEMORY = 4 << 20  # bytes of a program and its automaton; beyond, the search turns slower, never wrong
 PROGRAM = 50_000  # instructions; an expression that people write has some hundred
+EXPRESSIONS = 5_000  # in one file; each costs some 20 µs to compile
+PROGRAMS = 500_000  # instructions of all expressions of a file: 10 MB
 KEPT = 2_000  # compiled expressions; some ten repositories with large configurations
 _REPLACEMENT: Final = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 
@@ -87,6 +90,31 @@ class Pattern:
         if len(data) != len(text):
             spans = tuple((place(start), place(end)) for start, end in spans)
         return Match(text=text, spans=spans, names=self._names)
+
+
+@dataclass(slots=True)
+class Budget:
+    """What the expressions of one file may still cost."""
+
+    expressions: int = EXPRESSIONS
+    instructions: int = PROGRAMS
+
+    @property
+    def is_spent(self) -> bool:
+        return self.expressions < 0 or self.instructions < 0
+
+    def compile(self, expression: str) -> None:
+        """Compile and count; once too much is spent, nothing more is compiled: the file is refused."""
+        if self.is_spent:
+            return
+        self.expressions -= 1
+        try:
+            self.instructions -= compile(expression).size
+        except TooLarge:
+            self.instructions -= PROGRAM  # the attempt is what costs
+            raise
+        if self.is_spent:
+            raise ValueError("the expressions of this file are too many or too large together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,110 +225,66 @@ class Token(NamedTuple):
     text: str
 
 
-_SPECIAL: Final = {".": "any", "^": "anchor", "$": "anchor", ")": "close", "|": "bar"}
-_REPEATS: Final = "*+?"
+_LEVELS: Final = {"open": 1, "close": -1}
+
+# A group's name is that of the token's kind; `quoted` and `escaped` are characters.
+_TOKEN: Final = re.compile(
+    r"""
+      \\Q (?P<quoted> .*? ) (?: \\E | \Z )
+    | (?P<byte>    \\C )
+    | (?P<anchor>  \\[AzbB] | [\^$] )
+    | (?P<class>   \\[pPx]\{ [^}]* \}? | \\[pP].? | \\x.{0,2} | \\[^\W_] | \\\Z
+                 | \[ \^? \]? (?: \\.? | \[(?=:).{0,11}?:\] | [^\]] )* \]? )
+    | (?P<escaped> \\. )
+    | (?P<flags>   \(\? [^:>)]* \) )
+    | (?P<open>    \(\? [^:>)]* [:>]? | \( )
+    | (?P<close>   \) )
+    | (?P<bar>     \| )
+    | (?P<repeat>  (?: [*+?] | \{ \d+ (?: ,\d* )? \} ) \?? )
+    | (?P<any>     \. )
+    | (?P<char>    . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 def tokens(expression: str) -> Iterator[Token]:
     """The expression's parts in order; of one that is no expression, whatever comes out."""
-    position = 0
-    while position < len(expression):
-        character = expression[position]
-        if expression.startswith(r"\Q", position):
-            quoted, _, _ = expression[position + 2 :].partition(r"\E")
-            yield from (Token("char", c) for c in quoted)
-            end = position + 2 + len(quoted) + 2
-        elif character == "\\":
-            end = _escape_end(expression, position)
-            yield _escape(expression[position:end])
-        elif character == "[":
-            end = _class_end(expression, position)
-            yield Token("class", expression[position:end])
-        elif character == "(":
-            end = _group_start_end(expression, position)
-            text = expression[position:end]
-            yield Token("flags" if text.endswith(")") else "open", text)
-        elif character in _REPEATS or (end := _count_end(expression, position)):
-            end = position + 1 if character in _REPEATS else end
-            end += expression.startswith("?", end)
-            yield Token("repeat", expression[position:end])
-        else:
-            end = position + 1
-            yield Token(_SPECIAL.get(character, "char"), character)
-        position = end
-
-
-def _escape(text: str) -> Token:
-    if text == r"\C":
-        return Token("byte", text)
-    if text in (r"\A", r"\z", r"\b", r"\B"):
-        return Token("anchor", text)
-    letter = text[1:]
-    return Token("class", text) if len(letter) != 1 or letter.isalnum() else Token("char", letter)
-
-
-def _escape_end(expression: str, start: int) -> int:
-    if expression[start + 1 : start + 2] in ("p", "P", "x") and expression.startswith("{", start + 2):
-        close = expression.find("}", start)
-        return len(expression) if close < 0 else close + 1
-    width = {"p": 3, "P": 3, "x": 4}.get(expression[start + 1 : start + 2], 2)
-    return min(start + width, len(expression))
-
-
-def _class_end(expression: str, start: int) -> int:
-    position = start + 1
-    position += expression.startswith("^", position)
-    position += expression.startswith("]", position)
-    while position < len(expression) and expression[position] != "]":
-        if expression[position] == "\\":
-            position += 2
-        elif expression.startswith("[:", position) and (close := expression.find(":]", position, position + 14)) > 0:
-            position = close + 2
-        else:
-            position += 1
-    return min(position + 1, len(expression))
-
-
-def _group_start_end(expression: str, start: int) -> int:
-    if not expression.startswith("(?", start):
-        return start + 1
-    position = start + 2
-    while position < len(expression) and expression[position] not in ":>)":
-        position += 1
-    return min(position + 1, len(expression))
-
-
-def _count_end(expression: str, start: int) -> int:
-    """Behind `{2}`, `{2,}` or `{2,3}`; 0 where the brace is a plain character."""
-    if expression[start] != "{":
-        return 0
-    close = expression.find("}", start, start + 12)
-    low, comma, high = expression[start + 1 : close].partition(",")
-    counts = low.isdecimal() and (high.isdecimal() or (not high and bool(comma)) or not comma)
-    return close + 1 if close > 0 and counts else 0
+    for match in _TOKEN.finditer(expression):
+        kind, text = match.lastgroup or "", match.group()
+        match kind:
+            case "quoted":
+                yield from (Token("char", character) for character in match.group(kind))
+            case "escaped":
+                yield Token("char", text[1:])
+            case _:
+                yield Token(kind, text)
 
 
 def literal(expression: str) -> str | None:
     """The one text that the expression stands for at the start of a path; None if it may be several."""
-    parts = list(tokens(expression))
-    if parts and parts[0] == Token("anchor", "^"):
-        del parts[0]
+    parts = _unanchored(expression)
     return "".join(part.text for part in parts) if all(part.kind == "char" for part in parts) else None
 
 
 def prefix(expression: str) -> str:
     """A text that every match at the start of a path begins with."""
-    parts = list(tokens(expression))
+    parts = _unanchored(expression)
     if any(part.kind in ("bar", "flags") for part in parts):
         return ""
     found: list[str] = []
-    for part in parts[parts[:1] == [Token("anchor", "^")] :]:
+    for part in parts:
         if part.kind == "repeat" and found:
             found.pop()
         if part.kind != "char":
             break
         found.append(part.text)
     return "".join(found)
+
+
+def _unanchored(expression: str) -> list[Token]:
+    parts = list(tokens(expression))
+    return parts[1:] if parts[:1] == [Token("anchor", "^")] else parts
 
 
 def ends_with(expression: str, character: str) -> bool:
@@ -311,31 +295,35 @@ def ends_with(expression: str, character: str) -> bool:
 def _end_with(parts: list[Token], character: str, *, depth: int) -> bool:
     if depth > 20:
         return False
-    alternatives = _alternatives(parts)
-    if len(alternatives) > 1:
-        return all(_end_with(alternative, character, depth=depth + 1) for alternative in alternatives)
+    branches = alternatives(parts)
+    if len(branches) > 1:
+        return all(_end_with(branch, character, depth=depth + 1) for branch in branches)
     while parts and parts[-1].kind == "anchor":
         parts = parts[:-1]
     if parts and parts[-1].kind == "repeat":
         if parts[-1].text.startswith(("*", "?", "{0")):
             return False
         parts = parts[:-1]
-    if not parts:
-        return False
-    if parts[-1].kind != "close":
-        return parts[-1] == Token("char", character)
+    if parts and parts[-1].kind == "close":
+        return _end_with(_last_group(parts), character, depth=depth + 1)
+    return parts[-1:] == [Token("char", character)]
+
+
+def _last_group(parts: list[Token]) -> list[Token]:
+    """What stands within the parentheses that end the parts."""
     opening, level = len(parts) - 1, 1
     while opening and level:
         opening -= 1
-        level += {"close": 1, "open": -1}.get(parts[opening].kind, 0)
-    return opening + 2 < len(parts) and _end_with(parts[opening + 1 : -1], character, depth=depth + 1)
+        level -= _LEVELS.get(parts[opening].kind, 0)
+    return parts[opening + 1 : -1]
 
 
-def _alternatives(parts: list[Token]) -> list[list[Token]]:
+def alternatives(parts: Iterable[Token]) -> list[list[Token]]:
+    """The parts between the bars that stand in no group."""
     found: list[list[Token]] = [[]]
     level = 0
     for part in parts:
-        level += {"open": 1, "close": -1}.get(part.kind, 0)
+        level += _LEVELS.get(part.kind, 0)
         if part.kind == "bar" and level == 0:
             found.append([])
         else:
