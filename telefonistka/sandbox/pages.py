@@ -73,6 +73,7 @@ def routes(box: Box) -> list[web.RouteDef]:
         get("/{owner}/{repo}/{kind:tree|blob}/{rest:.+}", content),
         get("/{owner}/{repo}/pull/{number:\\d+}", pull_request),
         post("/{owner}/{repo}/pull/{number:\\d+}/{act:merge|close|reopen|comment}", act_on_pull),
+        post("/{owner}/{repo}/pulls", open_pull),
     ]
 
 
@@ -96,17 +97,24 @@ async def repository(box: Box, request: web.Request) -> str:
     repo = found(box, request)
     head = repo.git.branch(repo.default_branch)
     files = listing(repo, repo.default_branch, repo.git.commit(head).tree, "") if head else "<p>It is empty.</p>"
-    branches = [
-        (f'<a href="/{url(repo.full_name)}/tree/{url(name)}">{text(name)}</a>', f"<code>{sha[:10]}</code>")
-        for name, sha in sorted(repo.git.branches().items())
-    ]
+    branches = [branch_row(repo, name, sha) for name, sha in sorted(repo.git.branches().items())]
     pulls = [pull_row(repo, pull) for pull in sorted(repo.pulls.values(), key=lambda pull: -pull.number)]
     return page(
         text(repo.full_name),
         f"<h2>Pull requests</h2>{table(('', '', '', ''), pulls) if pulls else '<p>None yet.</p>'}",
         f"<h2>Files <small>on {text(repo.default_branch)}</small></h2>{files}",
-        f"<h2>Branches</h2>{table(('', ''), branches)}",
+        f"<h2>Branches</h2>{table(('', '', ''), branches)}",
     )
+
+
+def branch_row(repo: Repo, name: str, sha: str) -> tuple[str, ...]:
+    link = f'<a href="/{url(repo.full_name)}/tree/{url(name)}">{text(name)}</a>'
+    known = name == repo.default_branch or any(pull.head_ref == name for pull in repo.pulls.values())
+    form = (
+        f'<form method="post" action="/{url(repo.full_name)}/pulls">'
+        f'<button name="head" value="{text(name)}">open a pull request</button></form>'
+    )
+    return link, f"<code>{sha[:10]}</code>", "" if known else form
 
 
 def pull_row(repo: Repo, pull: Pull) -> tuple[str, ...]:
@@ -194,7 +202,8 @@ def said(body: str) -> str:
     """What somebody wrote: as it is, with what the page on GitHub would not show put aside."""
     hidden = "\n".join(HIDDEN.findall(body))
     aside = f"<details><summary><small>hidden</small></summary><pre>{text(hidden)}</pre></details>" if hidden else ""
-    return f"<pre>{text(HIDDEN.sub('', body).strip())}</pre>{aside}"
+    shown = HIDDEN.sub("", body).replace("&nbsp;", "\u00a0").strip()
+    return f"<pre>{text(shown)}</pre>{aside}"
 
 
 def said_by(comment: Comment) -> str:
@@ -273,7 +282,22 @@ async def act_on_pull(box: Box, request: web.Request) -> None:
         "reopen": ("PATCH", f"pulls/{pull.number}", {"state": "open"}),
         "comment": ("POST", f"issues/{pull.number}/comments", {"body": str((await request.post()).get("body", ""))}),
     }
-    method, path, body = calls[request.match_info["act"]]
+    await as_person(box, repo, *calls[request.match_info["act"]])
+
+
+async def open_pull(box: Box, request: web.Request) -> None:
+    """A pull request from the branch that the form names, called what its last commit is."""
+    repo = found(box, request)
+    head = str((await request.post()).get("head", ""))
+    sha = repo.git.branch(head)
+    if sha is None:
+        raise web.HTTPNotFound(text="no such branch")
+    title = repo.git.commit(sha).message.partition("\n")[0] or head
+    await as_person(box, repo, "POST", "pulls", {"title": title, "head": head, "base": repo.default_branch})
+
+
+async def as_person(box: Box, repo: Repo, method: str, path: str, body: dict[str, str]) -> None:
+    """One call of the REST API; raises what the page should say where GitHub would refuse."""
     token = {"Authorization": f"token {person(box).value}"}
     target = f"{box.url}/api/v3/repos/{url(repo.full_name)}/{path}"
     async with aiohttp.ClientSession(headers=token) as session, session.request(method, target, json=body) as answer:

@@ -98,6 +98,19 @@ async def test_buttons_act_as_a_person(box: Box, browser: aiohttp.ClientSession)
     assert [(comment.user.login, comment.body) for comment in pull.comments.values()] == [("ada", "Fine.")]
 
 
+async def test_a_branch_becomes_a_pull_request(box: Box, browser: aiohttp.ClientSession) -> None:
+    """As somebody does who pushed: by one button, under the last commit's subject."""
+    repo = box.repo("acme", "iac")
+    assert repo is not None
+    await scenes.commit(box, repo, {"lab/new.yaml": "1"}, by=repo.owner, branch="another", message="Say more\n\nWhy")
+    assert 'value="another"' in await text(browser, "/acme/iac")
+    async with browser.post("/acme/iac/pulls", data={"head": "another"}) as answer:
+        assert (answer.status, answer.url.path) == (200, "/acme/iac")
+    newest = repo.pulls[max(repo.pulls)]
+    assert (newest.title, newest.head_ref, newest.base_ref) == ("Say more", "another", "main")
+    assert 'value="another"' not in await text(browser, "/acme/iac")
+
+
 async def test_a_form_of_another_site_is_refused(box: Box, browser: aiohttp.ClientSession) -> None:
     """A web page in the same browser cannot merge."""
     async with browser.post("/acme/iac/pull/1/merge", headers={"Origin": "https://evil.example"}) as answer:
