@@ -16,6 +16,7 @@ import anyio.abc
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from telefonistka.sandbox.errands import Errands
 from telefonistka.sandbox.faults import Rules
 from telefonistka.sandbox.limits import Limits
 from telefonistka.sandbox.post import Post
@@ -63,6 +64,8 @@ class Box:
 
     directory: Path
     url: str = ""  # "http://127.0.0.1:8000", known once it listens
+    enterprise: bool = False
+    authority: Path | None = None  # the certificate that clients of an Enterprise server must trust
     users: dict[str, User] = field(default_factory=dict)  # by lower-case login
     tokens: dict[str, Token] = field(default_factory=dict)  # by value
     apps: dict[int, App] = field(default_factory=dict)
@@ -74,6 +77,8 @@ class Box:
     limits: Limits = field(default_factory=Limits)
     rules: Rules = field(default_factory=Rules)
     post: Post = field(default_factory=Post)
+    errands: Errands = field(default_factory=Errands)
+    teams: dict[str, set[str]] = field(default_factory=dict)  # lower-case "org/team" → lower-case logins
     listeners: list[Listener] = field(default_factory=list)
     tasks: anyio.abc.TaskGroup | None = None  # for what outlives a request, such as deliveries; set while running
     anonymous_push: bool = False  # whether git may push without a token, as the person called "you"
@@ -208,6 +213,18 @@ class Box:
         granted = repo.collaborators.get(user.login.lower(), user.access)
         floor = Access.NONE if repo.private else Access.READ
         return max(granted, floor, key=RANKS.index)
+
+    def writes(self, user: User, repo: Repo) -> bool:
+        """Whether this person may push there, and so their reviews count; an App may by its permissions."""
+        if user.type != "Bot":
+            return RANKS.index(self.access(user, repo)) >= RANKS.index(Access.WRITE)
+        app = next((one for one in self.apps.values() if one.bot is user), None)
+        found = None if app is None else self.installation_of(app, repo)
+        return found is not None and found.permissions.get("contents") == "write"
+
+    def members(self, name: str) -> set[str]:
+        """The lower-case logins behind a name in CODEOWNERS: a team's, or the person's."""
+        return self.teams.get(name.lower(), {name.lower()})
 
     def is_collaborator(self, user: User, repo: Repo) -> bool:
         """Whether one may assign this person, or ask them for a review: more than reading what everyone may."""

@@ -8,7 +8,7 @@ import posixpath
 from typing import Any
 from urllib.parse import quote
 
-from telefonistka.sandbox import gitobjects, moves, objects, trees
+from telefonistka.sandbox import gitobjects, moves, objects, requirements, trees
 from telefonistka.sandbox.git import Locked
 from telefonistka.sandbox.gitdata import REPO, commit_of, signer
 from telefonistka.sandbox.objects import Json
@@ -160,6 +160,9 @@ async def committed(ask: Ask, fields: dict[str, Any], put: trees.Put) -> tuple[C
     commit = git.write_commit(
         tree=tree, parents=[before] if before else [], author=author, committer=committer, message=message
     )
+    refusal = requirements.push_refusal(ask.box, ask.repo, branch, commit.sha, by=ask.user) if before else ""
+    if refusal:
+        raise Refused(409, f"Could not update file: {refusal}")
     if not fields.get("committer"):
         ask.repo.verified.add(commit.sha)
     try:

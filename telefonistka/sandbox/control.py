@@ -2,14 +2,26 @@
 
 POST   /_sandbox/users    {login, access?, type?}                     → {login, token}
 POST   /_sandbox/repos    {owner, name, files? | origin?, default_branch?, private?, switches?, collaborators?}
-PATCH  /_sandbox/repos    {repo, switches?, collaborators?, rename?}
+PATCH  /_sandbox/repos    {repo, switches?, collaborators?, merge_methods?, rename?, archived?, protection?, rulesets?,
+                           rename_branch?, by?}
 POST   /_sandbox/commits  {repo, files, by, message?, branch?, start?}  → {sha}
+POST   /_sandbox/teams    {name: "org/team", members: [login]}
 POST   /_sandbox/apps     {slug, owner, webhook?, secret?, permissions?, events?, repositories?} → {id, private_key, …}
+PATCH  /_sandbox/apps     {id, suspended?, permissions?, by?}
+DELETE /_sandbox/tokens   {token} or {login}: revoked
+POST   /_sandbox/proceed  {repo}: what `hold_merges` holds is merged now
+POST   /_sandbox/dequeue  {repo, number, reason?}: its checks have failed in the merge queue, say
 POST   /_sandbox/hooks    {repo, url, secret?, events?, content_type?}   → {id}
 GET    /_sandbox/rules · POST (see faults.py) → {id} · DELETE, ?id=
 GET    /_sandbox/held?count=1&wait=10 · POST /_sandbox/release {id?, drop?}
 GET    /_sandbox/calls · DELETE
 GET    /_sandbox/state?repo=owner/name
+
+Of a repository: `switches` are those of state.Switches (`allow_auto_merge`, `late_mergeable`, `hold_merges`, …);
+`merge_methods` is a list of merge, squash, rebase; `protection` is {branch: rules or null}; `rulesets` is a list of
+{name?, branches?, rules} that replaces those there were; `rename_branch` is [old, new]. Rules are
+{checks: [context], strict, reviews, approvals, dismiss_stale, code_owners, last_push, enforce_admins, queue, methods},
+all of them optional; `queue` is the merge queue's method. `by` is the login of who does it, the owner if not given.
 """
 
 from __future__ import annotations
@@ -22,7 +34,17 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from telefonistka.sandbox import deliveries, faults, scenes, statuses, webhooks
+from telefonistka.sandbox import (
+    deliveries,
+    faults,
+    lifecycle,
+    mergequeue,
+    rules,
+    scenes,
+    statuses,
+    waiting,
+    webhooks,
+)
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.state import Access, Hook, Pull, Repo, User
 
@@ -42,7 +64,12 @@ def routes(box: Box) -> list[web.RouteDef]:
         ("POST", "repos", add_repo),
         ("PATCH", "repos", change_repo),
         ("POST", "commits", add_commit),
+        ("POST", "teams", add_team),
         ("POST", "apps", add_app),
+        ("PATCH", "apps", change_app),
+        ("DELETE", "tokens", revoke),
+        ("POST", "proceed", proceed),
+        ("POST", "dequeue", dequeue),
         ("POST", "hooks", add_hook),
         ("GET", "rules", list_rules),
         ("POST", "rules", add_rule),
@@ -98,9 +125,30 @@ async def change_repo(box: Box, fields: dict[str, Any]) -> Any:
     repo = named(box, fields)
     repo.switches = replace(repo.switches, **fields.get("switches", {}))
     repo.collaborators |= {login.lower(): Access(access) for login, access in fields.get("collaborators", {}).items()}
+    by = person(box, fields["by"]) if "by" in fields else repo.owner
+    repo.merge_methods = set(fields.get("merge_methods", repo.merge_methods))
+    set_rules(box, repo, fields)
     if "rename" in fields:
-        box.rename(repo, fields["rename"])
+        await lifecycle.rename(box, repo, fields["rename"], by=by)
+    if "rename_branch" in fields:
+        old, new = fields["rename_branch"]
+        await lifecycle.rename_branch(box, repo, old, new, by=by)
+    if "archived" in fields:
+        await lifecycle.archive(box, repo, archived=fields["archived"], by=by)
     return {"full_name": repo.full_name, "switches": asdict(repo.switches)}
+
+
+def set_rules(box: Box, repo: Repo, fields: dict[str, Any]) -> None:
+    for branch, values in fields.get("protection", {}).items():
+        repo.protection.pop(branch, None)
+        if values is not None:
+            repo.protection[branch] = rules.parse(values)
+    if "rulesets" in fields:
+        repo.rulesets.clear()
+    for one in fields.get("rulesets", ()):
+        names = {"name": one.get("name", "ruleset"), "branches": tuple(one.get("branches", (rules.DEFAULT,)))}
+        ruleset = rules.Ruleset(id=box.next_id(), rules=rules.parse(one["rules"]), **names)
+        repo.rulesets[ruleset.id] = ruleset
 
 
 async def add_commit(box: Box, fields: dict[str, Any]) -> Any:
@@ -108,6 +156,45 @@ async def add_commit(box: Box, fields: dict[str, Any]) -> Any:
     options = {name: fields[name] for name in ("message", "branch", "start") if name in fields}
     sha = await scenes.commit(box, repo, fields["files"], by=person(box, fields["by"]), **options)
     return {"sha": sha}
+
+
+async def add_team(box: Box, fields: dict[str, Any]) -> Any:
+    box.teams[fields["name"].lower()] = {login.lower() for login in fields["members"]}
+    return {}
+
+
+async def change_app(box: Box, fields: dict[str, Any]) -> Any:
+    """Suspended or not: its tokens are refused, and it hears nothing more."""
+    for one in [one for one in box.installations.values() if one.app.id == int(fields["id"])]:
+        by = person(box, fields["by"]) if "by" in fields else one.account
+        one.permissions |= fields.get("permissions", {})
+        if "suspended" in fields:
+            await lifecycle.suspend(box, one, suspended=fields["suspended"], by=by)
+    return {}
+
+
+async def revoke(box: Box, fields: dict[str, Any]) -> Any:
+    gone = [
+        token.value
+        for token in box.tokens.values()
+        if token.value == fields.get("token") or token.user.login == fields.get("login")
+    ]
+    for value in gone:
+        del box.tokens[value]
+    return {"revoked": len(gone)}
+
+
+async def proceed(box: Box, fields: dict[str, Any]) -> Any:
+    await waiting.proceed(box, named(box, fields))
+    return {}
+
+
+async def dequeue(box: Box, fields: dict[str, Any]) -> Any:
+    """The pull request leaves the merge queue, as when its checks have failed there."""
+    repo = named(box, fields)
+    pull, reason = repo.pulls[int(fields["number"])], fields.get("reason", mergequeue.FAILED)
+    await mergequeue.dequeue(box, repo, pull, by=box.account(mergequeue.BOT, type_="Bot"), reason=reason)
+    return {}
 
 
 async def add_app(box: Box, fields: dict[str, Any]) -> Any:

@@ -25,6 +25,8 @@ from telefonistka.sandbox.state import Delivery, Event, Hook, Installation, now
 
 # https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks
 KEPT = timedelta(days=3)  # how long the log holds a delivery, and it may be redelivered
+ENTERPRISE_KEPT = timedelta(days=7)
+VERSION = "3.17.0"  # of an Enterprise server
 ANSWER_KEPT = 64 * 1024  # bytes of the receiver's answer that the log holds
 
 # How the log words what never got an answer, and the status it gives it.
@@ -54,7 +56,7 @@ def deliver(
         action=event.action,
         repository_id=event.repo.id if event.repo is not None else None,
         installation_id=installation.id if installation is not None else None,
-        request_headers=headers(hook, event.name, guid, body),
+        request_headers=headers(hook, event.name, guid, body) | enterprise(box),
         request_body=body,
     )
     post(box, delivery)
@@ -76,6 +78,12 @@ def headers(hook: Hook, event: str, guid: str, body: bytes) -> dict[str, str]:
         "X-GitHub-Hook-Installation-Target-Type": "integration" if hook.app is not None else "repository",
     }
     return found | signatures(hook.secret, body)
+
+
+def enterprise(box: Box) -> dict[str, str]:
+    """https://docs.github.com/en/enterprise-server@latest/webhooks/webhook-events-and-payloads#delivery-headers"""
+    host = URL(box.url).host or ""
+    return {"X-GitHub-Enterprise-Version": VERSION, "X-GitHub-Enterprise-Host": host} if box.enterprise else {}
 
 
 def signatures(secret: str, body: bytes) -> dict[str, str]:
@@ -182,6 +190,6 @@ async def _first(answer: aiohttp.ClientResponse, limit: int) -> AsyncIterator[by
 
 def log(box: Box, hook: Hook) -> list[Delivery]:
     """The hook's deliveries of the last days, newest first."""
-    since = now() - KEPT
+    since = now() - (ENTERPRISE_KEPT if box.enterprise else KEPT)
     kept = [d for d in box.deliveries.values() if d.hook is hook and d.delivered_at >= since]
     return sorted(kept, key=lambda delivery: -delivery.id)

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from telefonistka.sandbox import gitobjects, moves, trees
+from telefonistka.sandbox import gitobjects, moves, requirements, trees
 from telefonistka.sandbox.git import Locked, valid_ref
 from telefonistka.sandbox.odb import KINDS, OBJECT_ID, SUBMODULE, Commit, Entry, Missing, Person
 from telefonistka.sandbox.rest import Answer, Ask, Refused, not_found, route, want
@@ -208,6 +208,9 @@ async def update_ref(ask: Ask) -> Answer:
     check_target(ask.repo, name, sha)
     if not fields.get("force") and not await ask.repo.git.contains(sha, before):
         raise Refused(422, "Update is not a fast forward")
+    refusal = requirements.push_refusal(ask.box, ask.repo, name.removeprefix("refs/heads/"), sha, by=ask.user)
+    if refusal:
+        raise Refused(422, refusal)
     await moved(ask, name, sha, expected=before)
     return Answer(gitobjects.ref(ask.box, ask.repo, name, sha))
 
@@ -221,6 +224,8 @@ async def delete_ref(ask: Ask) -> Answer:
         raise Refused(422, "Reference does not exist")
     if name == f"refs/heads/{ask.repo.default_branch}":
         raise Refused(422, "Cannot delete the default branch")
+    if name.removeprefix("refs/heads/") in ask.repo.protection:
+        raise Refused(422, "Cannot delete this protected branch")
     await moves.delete(ask.box, ask.repo, name, sender=ask.user)
     return Answer(status=204)
 

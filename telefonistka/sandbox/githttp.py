@@ -45,6 +45,8 @@ async def serve(box: Box, request: web.Request) -> web.Response:
         return await backend(repo, request)
     if identity.token is None and not box.anonymous_push:
         return web.Response(status=401, headers=CHALLENGE)
+    if repo.archived:
+        return web.Response(status=403, text="This repository was archived so it is read-only.\n")
     if not may_push(box, repo, identity):
         return web.Response(status=403, text=f"Permission to {repo.full_name}.git denied to {identity.name}.\n")
     before = pushed_refs(repo)

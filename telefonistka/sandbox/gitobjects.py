@@ -1,4 +1,4 @@
-"""Git's objects, and what is computed from them, as GitHub's JSON: commits, trees, refs, comparisons, whole pulls."""
+"""Git's objects, and what is computed from them, as GitHub's JSON: commits, trees, refs, comparisons, changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from telefonistka.sandbox import objects
 from telefonistka.sandbox.box import Box
-from telefonistka.sandbox.git import Change, Conflict
+from telefonistka.sandbox.git import Change
 from telefonistka.sandbox.objects import Json, repo_api
 from telefonistka.sandbox.odb import Commit, Entry, Person
 from telefonistka.sandbox.rest import printable
@@ -171,19 +171,7 @@ def ref(box: Box, repo: Repo, name: str, oid: str) -> Json:
     }
 
 
-# Pull requests with what git says of them
-
-
-async def mergeable(repo: Repo, pull: Pull) -> bool | None:
-    """Whether the head merges into the base branch as it is now; None once it is closed."""
-    base = repo.git.branch(pull.base_ref)
-    if pull.state != "open" or base is None:
-        return None
-    try:
-        await repo.git.merged_tree(base, pull.head_sha)
-    except Conflict:
-        return False
-    return True
+# What git says of pull requests
 
 
 async def pull_base(repo: Repo, pull: Pull) -> str:
@@ -199,24 +187,3 @@ async def pull_changes(repo: Repo, pull: Pull) -> tuple[Change, ...]:
 
 async def pull_commits(repo: Repo, pull: Pull) -> list[Commit]:
     return await repo.git.between(await pull_base(repo, pull), pull.head_sha, limit=250)
-
-
-async def pull(box: Box, repo: Repo, pull: Pull) -> Json:
-    """A pull request in full."""
-    changes = await pull_changes(repo, pull)
-    can_merge = await mergeable(repo, pull)
-    states = {True: "clean", False: "dirty", None: "unknown"}
-    return objects.pull_simple(box, repo, pull) | {
-        "merged": pull.merged,
-        "mergeable": can_merge,
-        "rebaseable": can_merge,
-        "mergeable_state": "draft" if pull.draft and can_merge else states[can_merge],
-        "merged_by": None if pull.merged_by is None else objects.user(box, pull.merged_by),
-        "comments": len(pull.comments),
-        "review_comments": 0,
-        "maintainer_can_modify": False,
-        "commits": len(await pull_commits(repo, pull)),
-        "additions": sum(change.additions for change in changes),
-        "deletions": sum(change.deletions for change in changes),
-        "changed_files": len(changes),
-    }

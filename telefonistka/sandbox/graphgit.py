@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from telefonistka.sandbox import gitobjects, objects, statuses
+from telefonistka.sandbox import gitobjects, objects, rules, statuses
 from telefonistka.sandbox.git import Change
 from telefonistka.sandbox.gitobjects import comparison
 from telefonistka.sandbox.graphviews import ActorView, InRepo, View, connection, pull_connection, refused
@@ -16,6 +16,16 @@ from telefonistka.sandbox.odb import Commit as GitCommit
 from telefonistka.sandbox.rest import printable
 from telefonistka.sandbox.state import RANKS, Access, Status
 
+# What no branch of the sandbox allows or asks for.
+RULES_OFF = (
+    "allowsDeletions",
+    "allowsForcePushes",
+    "blocksCreations",
+    "requiresConversationResolution",
+    "requiresLinearHistory",
+    "requiresSignatures",
+    "viewerAllowedToDismissReviews",
+)
 TEXT_LIMIT = 512_000  # bytes of a blob's text; what is longer is cut and says isTruncated
 
 
@@ -55,7 +65,7 @@ class RepoView(InRepo):
     def visibility(self) -> str:
         return "PRIVATE" if self.repo.private else "PUBLIC"
 
-    is_fork = is_archived = auto_merge_allowed = False
+    is_fork = False
     viewer_default_merge_method = "MERGE"
 
     @property
@@ -65,6 +75,18 @@ class RepoView(InRepo):
     @property
     def delete_branch_on_merge(self) -> bool:
         return self.repo.switches.delete_branch_on_merge
+
+    @property
+    def is_archived(self) -> bool:
+        return self.repo.archived
+
+    @property
+    def auto_merge_allowed(self) -> bool:
+        return self.repo.switches.allow_auto_merge
+
+    def merge_queue(self, branch: str | None = None) -> View:
+        name = branch or self.repo.default_branch
+        return self.view("MergeQueue", name) if rules.of(self.repo, name).queue else None
 
     @property
     def merge_commit_allowed(self) -> bool:
@@ -196,6 +218,21 @@ class RefView(InRepo):
             "baseTarget": self.commit_view(base),
             "headTarget": self.commit_view(head),
             "commits": lambda **page: connection(ahead, partial(self.view, "Commit"), name="commits", **page),
+        }
+
+    @property
+    def ref_update_rule(self) -> dict[str, Any] | None:
+        """What those may see of a branch's rules who do not administer the repository."""
+        branch = self.full_name.removeprefix("refs/heads/")
+        if not rules.ruled(self.repo, branch):
+            return None
+        asked = rules.of(self.repo, branch)
+        return dict.fromkeys(RULES_OFF, False) | {
+            "pattern": branch,
+            "requiredApprovingReviewCount": asked.approvals,
+            "requiredStatusCheckContexts": list(asked.checks),
+            "requiresCodeOwnerReviews": asked.code_owners,
+            "viewerCanPush": not (asked.reviewed or asked.checks or asked.queue),
         }
 
     def associated_pull_requests(self, **arguments: Any) -> dict[str, Any]:

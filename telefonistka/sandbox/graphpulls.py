@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from telefonistka.sandbox import gitobjects, objects
+from telefonistka.sandbox import gitobjects, mergeability, mergequeue, objects, requirements, rules
 from telefonistka.sandbox.git import Change
+from telefonistka.sandbox.graphmerging import AutoMergeView, EntryView, QueueView
 from telefonistka.sandbox.graphviews import InRepo, View, connection
 from telefonistka.sandbox.odb import Commit as GitCommit
 from telefonistka.sandbox.rest import printable
@@ -88,15 +89,14 @@ class ReviewView(InRepo):
 
 CHANGES = {"removed": "DELETED", "added": "ADDED", "modified": "MODIFIED", "renamed": "RENAMED", "changed": "CHANGED"}
 MERGEABLE = {True: "MERGEABLE", False: "CONFLICTING", None: "UNKNOWN"}
-MERGE_STATES = {True: "CLEAN", False: "DIRTY", None: "UNKNOWN"}
 
 
 @dataclass(frozen=True)
 class PullView(InRepo):
     pull: Pull
     type_name: ClassVar[str] = "PullRequest"
-    is_cross_repository = is_in_merge_queue = is_merge_queue_enabled = locked = False
-    auto_merge_request = potential_merge_commit = None
+    is_cross_repository = locked = False
+    potential_merge_commit = None
 
     def __getattr__(self, name: str) -> Any:
         """The fields that are one fact of the record."""
@@ -148,12 +148,40 @@ class PullView(InRepo):
     def head_ref(self) -> View:
         return self.repository.ref(f"refs/heads/{self.pull.head_ref}")
 
+    async def can(self) -> bool | None:
+        """As the whole query sees it: it is one reading, however many fields it asks for."""
+        key = f"mergeable {self.pull.id}"
+        if key not in self.ask.quirks:
+            self.ask.quirks[key] = mergeability.computed(self.repo, self.pull, asking=True)
+        return await mergeability.mergeable(self.repo, self.pull) if self.ask.quirks[key] else None
+
     async def mergeable(self) -> str:
-        return MERGEABLE[await gitobjects.mergeable(self.repo, self.pull)]
+        return MERGEABLE[await self.can()]
 
     async def merge_state_status(self) -> str:
-        can = await gitobjects.mergeable(self.repo, self.pull)
-        return "DRAFT" if can and self.pull.draft else MERGE_STATES[can]
+        return (await mergeability.state(self.ask.box, self.repo, self.pull, can=await self.can())).upper()
+
+    @property
+    def auto_merge_request(self) -> View:
+        asked = self.pull.auto_merge
+        return None if asked is None else AutoMergeView(self.ask, self.repo, self.pull, asked)
+
+    @property
+    def is_merge_queue_enabled(self) -> bool:
+        return bool(rules.of(self.repo, self.pull.base_ref).queue)
+
+    @property
+    def is_in_merge_queue(self) -> bool:
+        return mergequeue.entry_of(self.repo, self.pull) is not None
+
+    @property
+    def merge_queue(self) -> View:
+        return QueueView(self.ask, self.repo, self.pull.base_ref) if self.is_merge_queue_enabled else None
+
+    @property
+    def merge_queue_entry(self) -> View:
+        entry = mergequeue.entry_of(self.repo, self.pull)
+        return None if entry is None else EntryView(self.ask, self.repo, entry)
 
     async def additions(self) -> int:
         return sum(one.additions for one in await gitobjects.pull_changes(self.repo, self.pull))
@@ -166,9 +194,7 @@ class PullView(InRepo):
 
     @property
     def review_decision(self) -> str | None:
-        last = {review.user.id: review.state for review in self.pull.reviews.values()}
-        states = set(last.values())
-        return next((state for state in ("CHANGES_REQUESTED", "APPROVED") if state in states), None)
+        return requirements.decision(self.ask.box, self.repo, self.pull)
 
     def labels(self, **page: Any) -> dict[str, Any]:
         return connection(self.pull.labels, lambda one: self.view("Label", one), name="labels", **page)

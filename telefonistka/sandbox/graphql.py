@@ -27,7 +27,7 @@ from graphql import (
     validate,
 )
 
-from telefonistka.sandbox import objects
+from telefonistka.sandbox import graphmerging, objects
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.graphgit import RepoView
 from telefonistka.sandbox.graphpulls import CommentView, PullView
@@ -186,6 +186,28 @@ class Root:
 
     def nodes(self, ids: list[str]) -> list[View]:
         return [self.node(id=one) for one in ids]
+
+    def pull(self, id_: str) -> PullView:
+        view = self.node(id=id_)
+        if not isinstance(view, PullView):
+            raise refused("NOT_FOUND", f"Could not resolve to a PullRequest with the global id of '{id_}'")
+        return view
+
+    async def enable_pull_request_auto_merge(self, input: dict[str, Any]) -> View:  # noqa: A002
+        view = self.pull(input["pullRequestId"])
+        return await graphmerging.enable(self.ask, view.repo, view.pull, input)
+
+    async def disable_pull_request_auto_merge(self, input: dict[str, Any]) -> View:  # noqa: A002
+        view = self.pull(input["pullRequestId"])
+        return await graphmerging.disable(self.ask, view.repo, view.pull, input)
+
+    async def enqueue_pull_request(self, input: dict[str, Any]) -> View:  # noqa: A002
+        view = self.pull(input["pullRequestId"])
+        return await graphmerging.enqueue(self.ask, view.repo, view.pull, input)
+
+    async def dequeue_pull_request(self, input: dict[str, Any]) -> View:  # noqa: A002
+        view = self.pull(input["id"])
+        return await graphmerging.dequeue(self.ask, view.repo, view.pull, input)
 
     def minimize_comment(self, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
         return self.minimized(input, input["classifier"])

@@ -25,7 +25,6 @@ from telefonistka.sandbox.githttp import PUSHER
 from telefonistka.sandbox.state import Access, Hook, Repo
 
 BOT = "telefonistka-bot"
-WEBHOOK = "http://127.0.0.1:8080/webhook"
 EVENTS = ["pull_request"]
 
 
@@ -54,15 +53,22 @@ class Place:
     bot: Account
     secret: str  # of the webhook
     webhook: str
+    authority: str | None = None  # of an Enterprise server: the certificate to trust
 
 
 async def serve(
-    tell: Callable[[Place], None], *, origin: Path | None, port: int, directory: Path | None, webhook: str
+    tell: Callable[[Place], None],
+    *,
+    origin: Path | None,
+    port: int,
+    directory: Path | None,
+    webhook: str,
+    enterprise: bool = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; tell once, when everything is there. Raises Unusable."""
     with _room(directory) as room:
         try:
-            async with server.running(room, port=port) as box:
+            async with server.running(room, port=port, enterprise=enterprise) as box:
                 place = _furnish(box, origin, webhook)
                 with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                     tell(place)
@@ -103,6 +109,7 @@ def _furnish(box: Box, origin: Path | None, webhook: str) -> Place:
         bot=Account(login=bot.user.login, token=bot.value),
         secret=secret,
         webhook=webhook,
+        authority=None if box.authority is None else str(box.authority),
     )
 
 
@@ -131,6 +138,7 @@ def words(place: Place) -> str:
     """What a person needs, to read on a terminal."""
     page = f"{place.url}/{place.repository}"
     name = place.repository.rpartition("/")[2]
+    trust = f"\n  export SSL_CERT_FILE={place.authority}" if place.authority else ""
     source = f"a clone of {place.origin}, which is never written to" if place.origin else "an example"
     return f"""\
 A local GitHub is at {place.url}
@@ -145,7 +153,7 @@ A local GitHub is at {place.url}
 
 To promote what is merged there, run the daemon in another terminal:
 
-  export GITHUB_HOST={place.url}
+  export GITHUB_HOST={place.url}{trust}
   export GITHUB_OAUTH_TOKEN={place.bot.token}
   export GITHUB_WEBHOOK_SECRET={place.secret}
   export TELEFONISTKA_LISTEN={urlsplit(place.webhook).netloc or "127.0.0.1:8080"} TELEFONISTKA_STATE_DIR=$(mktemp -d)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from telefonistka.sandbox import gitobjects, moves
+from telefonistka.sandbox import gitobjects, moves, requirements, rules
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.git import Conflict, Locked
 from telefonistka.sandbox.rest import Refused
-from telefonistka.sandbox.state import Pull, Repo, User, now
+from telefonistka.sandbox.state import Access, Pull, Repo, User, now
 
 REFUSED_METHODS = {
     "merge": "Merge commits are not allowed on this repository.",
@@ -25,9 +25,14 @@ async def merge(
     title: str | None = None,
     message: str | None = None,
     sha: str | None = None,
+    queued: bool = False,
 ) -> str:
-    """The commit that the base branch points to now. Raises Refused with 405 or 409 as GitHub does."""
+    """The commit that the base branch points to now. Raises Refused with 405 or 409 as GitHub does.
+
+    `queued` is a merge by the merge queue, which brings the head up to date by itself.
+    """
     check(repo, pull, method, sha)
+    await check_rules(box, repo, pull, by=by, queued=queued)
     head = pull.head_sha
     base = repo.git.branch(pull.base_ref)
     if base is None:
@@ -62,13 +67,31 @@ def check(repo: Repo, pull: Pull, method: str, sha: str | None) -> None:
         raise Refused(405, "Pull Request is still a work in progress")
     if method not in REFUSED_METHODS:
         raise Refused(422, f"Invalid request.\n\n{method} is not a member of [merge, squash, rebase].")
-    if method not in repo.merge_methods:
+    if method not in allowed_methods(repo, pull.base_ref):
         raise Refused(405, REFUSED_METHODS[method])
     if sha is not None and sha != pull.head_sha:
         raise Refused(409, "Head branch was modified. Review and try the merge again.")
-    if repo.switches.base_modified > 0:
-        repo.switches.base_modified -= 1
-        raise Refused(405, "Base branch was modified. Review and try the merge again.")
+
+
+def allowed_methods(repo: Repo, branch: str) -> set[str]:
+    """The repository's, narrowed by the branch's rules."""
+    narrowed = rules.of(repo, branch).methods
+    return repo.merge_methods & set(narrowed) if narrowed else repo.merge_methods
+
+
+async def check_rules(box: Box, repo: Repo, pull: Pull, *, by: User, queued: bool) -> None:
+    """Nothing is missing of what the base branch asks, or the person may pass that over. Raises 405 with all of it."""
+    asked = rules.of(repo, pull.base_ref)
+    if not asked.enforce_admins and box.access(by, repo) is Access.ADMIN:
+        return
+    sentences = [] if queued else list((await requirements.lacking(box, repo, pull)).sentences)
+    if asked.queue and not queued:
+        sentences.append("Changes must be made through the merge queue")
+    if not sentences:
+        return
+    if pull.base_ref in repo.protection:
+        raise Refused(405, " ".join(sentences))
+    raise Refused(405, "Repository rule violations found\n\n" + "".join(f"{one}\n\n" for one in sentences))
 
 
 async def prepared(

@@ -5,6 +5,7 @@ Every way to move a branch ends here: the refs API, the contents API, merges, an
 
 from __future__ import annotations
 
+from telefonistka.sandbox import automerge, mergequeue, pushes
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.state import ZEROS, Pull, Repo, User, now
 
@@ -28,6 +29,7 @@ async def delete(box: Box, repo: Repo, name: str, *, sender: User) -> None:
 async def moved(box: Box, repo: Repo, name: str, before: str | None, after: str | None, *, sender: User) -> None:
     """The consequences of a ref's move that git has made already."""
     repo.pushed_at = repo.updated_at = now()
+    repo.pushers[name] = sender
     if before is not None:
         repo.before[name] = before
     branch = name.removeprefix(HEADS) if name.startswith(HEADS) else None
@@ -63,7 +65,11 @@ async def synchronize(box: Box, repo: Repo, pull: Pull, head: str, *, sender: Us
     pull.base_sha = repo.git.branch(pull.base_ref) or pull.base_sha
     pull.updated_at = now()
     keep_head(repo, pull)
+    reviewable = await pushes.changed(repo, pull, before)
+    if reviewable:
+        pull.pusher, pull.pushed = sender, box.last_id
     await box.tell("pull_request", "synchronize", repo=repo, sender=sender, pull=pull, before=before, after=head)
+    await pushes.undo(box, repo, pull, reviewable=reviewable, sender=sender)
 
 
 def keep_head(repo: Repo, pull: Pull) -> None:
@@ -76,6 +82,8 @@ async def close(box: Box, repo: Repo, pull: Pull, *, sender: User) -> None:
     pull.state = "closed"
     pull.closed_at = pull.updated_at = now()
     await box.tell("pull_request", "closed", repo=repo, sender=sender, pull=pull)
+    await automerge.disable(box, repo, pull, by=sender, reason=automerge.CLOSED)
+    await mergequeue.dequeue(box, repo, pull, by=sender, reason=mergequeue.MANUAL)
 
 
 async def merged(box: Box, repo: Repo, pull: Pull, commit: str, *, base: str, sender: User) -> None:

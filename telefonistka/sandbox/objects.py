@@ -129,7 +129,7 @@ def installation(box: Box, one: Installation) -> Json:
         "single_file_name": None,
         "has_multiple_single_files": False,
         "single_file_paths": [],
-        "suspended_by": None,
+        "suspended_by": None if one.suspended_by is None else user(box, one.suspended_by),
         "suspended_at": time(one.suspended_at),
     }
 
@@ -212,7 +212,7 @@ def repository(box: Box, repo: Repo) -> Json:
         "has_discussions": False,
         "forks_count": 0,
         "mirror_url": None,
-        "archived": False,
+        "archived": repo.archived,
         "disabled": False,
         "open_issues_count": still_open,
         "license": None,
@@ -238,9 +238,9 @@ def full_repository(box: Box, repo: Repo, viewer: User | None) -> Json:
     shown = repository(box, repo) | {"network_count": 0, "subscribers_count": 0}
     if viewer is not None:
         shown["permissions"] = permissions(box.access(viewer, repo))
-        if box.access(viewer, repo) in (Access.MAINTAIN, Access.ADMIN, Access.WRITE):
+        if box.writes(viewer, repo):  # https://docs.github.com/en/rest/repos/repos#get-a-repository
             shown |= {f"allow_{name}": method in repo.merge_methods for name, method in MERGE_SETTINGS.items()}
-            shown |= {"allow_auto_merge": False, "delete_branch_on_merge": repo.switches.delete_branch_on_merge}
+            shown |= {name: getattr(repo.switches, name) for name in ("allow_auto_merge", "delete_branch_on_merge")}
     if repo.owner.type == "Organization":
         shown["organization"] = user(box, repo.owner)
     return shown
@@ -399,9 +399,17 @@ def pull_simple(box: Box, repo: Repo, pull: Pull) -> Json:
         "base": side(box, repo, pull.base_ref, pull.base_sha),
         "_links": {name: {"href": href} for name, href in links.items()},
         "author_association": association(repo, pull.user),
-        "auto_merge": None,
+        "auto_merge": auto_merge(box, pull),
         "active_lock_reason": None,
     }
+
+
+def auto_merge(box: Box, pull: Pull) -> Json | None:
+    asked = pull.auto_merge
+    if asked is None:
+        return None
+    shown = {"enabled_by": user(box, asked.by), "merge_method": asked.method}
+    return shown | {"commit_title": asked.title, "commit_message": asked.body}
 
 
 def issue(box: Box, repo: Repo, pull: Pull) -> Json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-from telefonistka.sandbox import gitobjects, objects
+from telefonistka.sandbox import gitobjects, mergeability, objects
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.git import Git
 from telefonistka.sandbox.objects import Json
@@ -43,13 +43,13 @@ def of_installation(payload: Json, installation: Installation) -> Json:
 
 async def pull_request(box: Box, event: Event) -> Json:
     pull, repo = event.facts["pull"], whole(event)
-    facts = {name: value for name, value in event.facts.items() if name in ("changes", "before", "after")}
+    facts = {name: value for name, value in event.facts.items() if name in ("changes", "before", "after", "reason")}
     for name in ("assignee", "requested_reviewer"):
         if name in event.facts:
             facts[name] = objects.user(box, event.facts[name])
     if "label" in event.facts:
         facts["label"] = objects.label(box, repo, event.facts["label"])
-    return {"number": pull.number, "pull_request": await gitobjects.pull(box, repo, pull)} | facts
+    return {"number": pull.number, "pull_request": await mergeability.pull(box, repo, pull)} | facts
 
 
 async def pull_request_review(box: Box, event: Event) -> Json:
@@ -226,6 +226,10 @@ async def installation(box: Box, event: Event) -> Json:
     }
 
 
+async def repository(box: Box, event: Event) -> Json:
+    return {"changes": event.facts["changes"]} if "changes" in event.facts else {}
+
+
 def organization(box: Box, owner: User) -> Json:
     url = f"{objects.api(box)}/orgs/{owner.login}"
     links = {
@@ -265,5 +269,6 @@ EVENTS: dict[str, Callable[[Box, Event], Awaitable[Json]]] = {
     "pull_request": pull_request,
     "pull_request_review": pull_request_review,
     "push": push,
+    "repository": repository,
     "status": status,
 }

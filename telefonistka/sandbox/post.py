@@ -10,7 +10,9 @@ import anyio
 from telefonistka.sandbox.state import Delivery
 
 # https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks
-DEADLINE = 10.0  # seconds for the receiver's answer; an Enterprise server waits 30
+DEADLINE = 10.0  # seconds for the receiver's answer
+# https://docs.github.com/en/enterprise-server@latest/webhooks/using-webhooks/best-practices-for-using-webhooks
+ENTERPRISE_DEADLINE = 30.0  # seconds
 # https://docs.github.com/en/webhooks/webhook-events-and-payloads
 LARGEST = 25 * 2**20  # bytes; what is larger is neither sent nor logged
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from telefonistka.sandbox import gitobjects, merging, moves, objects
+from telefonistka.sandbox import automerge, gitobjects, mergeability, merging, moves, objects
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.git import Conflict
 from telefonistka.sandbox.gitdata import REPO
@@ -45,7 +45,7 @@ async def create_pull(ask: Ask) -> Answer:
     ask.repo.pulls[pull.number] = pull
     moves.keep_head(ask.repo, pull)
     await ask.box.tell("pull_request", "opened", repo=ask.repo, sender=ask.user, pull=pull)
-    shown = await gitobjects.pull(ask.box, ask.repo, pull)
+    shown = await mergeability.pull(ask.box, ask.repo, pull)
     return Answer(shown, 201, {"Location": shown["url"]})
 
 
@@ -106,7 +106,7 @@ def matches(ask: Ask, pull: Pull) -> bool:
 async def get_pull(ask: Ask) -> Answer:
     if "diff" in ask.request.headers.get("Accept", ""):
         return await diff(ask)
-    return Answer(await gitobjects.pull(ask.box, ask.repo, ask.pull()))
+    return Answer(await mergeability.pull(ask.box, ask.repo, ask.pull(), asking=True))
 
 
 async def diff(ask: Ask) -> Answer:
@@ -127,12 +127,13 @@ async def update_pull(ask: Ask) -> Answer:
         name, sha = named_branch(ask, fields, "base")
         changes["base"] = {"ref": {"from": pull.base_ref}, "sha": {"from": pull.base_sha}}
         pull.base_ref, pull.base_sha = name, sha
+        await automerge.disable(ask.box, ask.repo, pull, by=ask.user, reason=automerge.RETARGETED)
     if changes:
         pull.updated_at = now()
         await ask.box.tell("pull_request", "edited", repo=ask.repo, sender=ask.user, pull=pull, changes=changes)
     if "state" in fields:
         await set_state(ask, pull, want(fields, "state", str, resource="PullRequest"))
-    return Answer(await gitobjects.pull(ask.box, ask.repo, pull))
+    return Answer(await mergeability.pull(ask.box, ask.repo, pull))
 
 
 def edit_texts(pull: Pull, fields: dict[str, Any]) -> dict[str, Any]:
@@ -192,12 +193,15 @@ async def is_merged(ask: Ask) -> Answer:
 
 @route("PUT", REPO + "/pulls/{number}/merge", "contents:write")
 async def merge_pull(ask: Ask) -> Answer:
-    fields = await ask.json()
+    fields, pull, switches = await ask.json(), ask.pull(), ask.repo.switches
     ask.require(Access.WRITE)
+    if switches.base_modified and pull.state == "open" and fields.get("sha", pull.head_sha) == pull.head_sha:
+        switches.base_modified -= 1
+        raise Refused(405, "Base branch was modified. Review and try the merge again.")
     sha = await merging.merge(
         ask.box,
         ask.repo,
-        ask.pull(),
+        pull,
         by=ask.user,
         method=fields.get("merge_method") or "merge",
         title=fields.get("commit_title"),

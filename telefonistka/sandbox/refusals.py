@@ -38,6 +38,11 @@ def not_found() -> Refused:
     return Refused(404, "Not Found")
 
 
+def read_only() -> Refused:
+    """https://docs.github.com/en/repositories/archiving-a-github-repository/archiving-repositories"""
+    return Refused(403, "Repository was archived so is read-only.")
+
+
 def exceeded(bucket: Bucket, identity: str) -> Refused:
     """The primary rate limit's answer."""
     return Refused(403, f"API rate limit exceeded for {identity}.", headers=bucket.headers())

@@ -1,12 +1,13 @@
-"""REST: a repository, its branches, commits, comparisons, labels and collaborators."""
+"""REST: a repository, its commits, comparisons, labels and collaborators."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from telefonistka.sandbox import gitobjects, objects
-from telefonistka.sandbox.gitdata import REPO, commit_of, stale
+from telefonistka.sandbox import gitobjects, lifecycle, objects
+from telefonistka.sandbox.gitdata import REPO, commit_of
+from telefonistka.sandbox.refusals import read_only
 from telefonistka.sandbox.rest import ROUTES, Answer, Ask, Refused, Route, invalid, not_found, ordered, route, want
 from telefonistka.sandbox.state import RANKS, Access, Label, Repo, User
 
@@ -24,15 +25,26 @@ async def get_repository(ask: Ask) -> Answer:
 async def update_repository(ask: Ask) -> Answer:
     fields = await ask.json()
     ask.require(Access.ADMIN)
-    if "name" in fields and fields["name"] != ask.repo.name:
-        ask.box.rename(ask.repo, want(fields, "name", str, resource="Repository"))
+    if ask.repo.archived and fields.get("archived") is not False:
+        raise read_only()
+    if isinstance(fields.get("archived"), bool):
+        await lifecycle.archive(ask.box, ask.repo, archived=fields["archived"], by=ask.user)
+    if "name" in fields:
+        name = want(fields, "name", str, resource="Repository")
+        await lifecycle.rename(ask.box, ask.repo, name, by=ask.user)
     if "default_branch" in fields:
-        ask.repo.default_branch = want(fields, "default_branch", str, resource="Repository")
+        branch = want(fields, "default_branch", str, resource="Repository")
+        if ask.repo.git.branch(branch) is None:
+            raise Refused(422, f"The branch {branch} was not found. Please push that ref first or create it.")
+        await lifecycle.set_default_branch(ask.box, ask.repo, branch, by=ask.user)
     if isinstance(fields.get("private"), bool):
         ask.repo.private = fields["private"]
     for name, method in objects.MERGE_SETTINGS.items():
         if f"allow_{name}" in fields:
             (ask.repo.merge_methods.add if fields[f"allow_{name}"] else ask.repo.merge_methods.discard)(method)
+    for name in ("allow_auto_merge", "delete_branch_on_merge"):
+        if isinstance(fields.get(name), bool):
+            setattr(ask.repo.switches, name, fields[name])
     return Answer(objects.full_repository(ask.box, ask.repo, ask.user))
 
 
@@ -66,38 +78,7 @@ for _method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
     route(_method, "/repositories/{id}{rest:.*}")(by_id)
 
 
-# Branches and commits
-
-
-@route("GET", REPO + "/branches", "contents:read")
-async def list_branches(ask: Ask) -> Answer:
-    part, headers = ask.page(sorted(ask.repo.git.branches().items()))
-    url = objects.repo_api(ask.box, ask.repo)
-    shown = [
-        {"name": name, "commit": {"sha": sha, "url": f"{url}/commits/{sha}"}, "protected": False} for name, sha in part
-    ]
-    return Answer(shown, headers=headers)
-
-
-@route("GET", REPO + "/branches/{branch:.+}", "contents:read")
-async def get_branch(ask: Ask) -> Answer:
-    name = ask.path("branch")
-    sha = ask.repo.git.branch(name)
-    if sha is None:
-        raise Refused(404, "Branch not found")
-    url = f"{objects.repo_api(ask.box, ask.repo)}/branches/{name}"
-    shown = {
-        "name": name,
-        "commit": gitobjects.commit(ask.box, ask.repo, ask.repo.git.commit(stale(ask, sha))),
-        "_links": {"self": url, "html": f"{ask.box.url}/{ask.repo.full_name}/tree/{name}"},
-        "protected": False,
-        "protection": {
-            "enabled": False,
-            "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []},
-        },
-        "protection_url": f"{url}/protection",
-    }
-    return Answer(shown)
+# Commits
 
 
 @route("GET", REPO + "/commits", "contents:read")

@@ -1,6 +1,6 @@
 """The frame of the REST API: the table of routes, what a handler is given, what it answers, how it refuses.
 
-Handlers live in repos.py, gitdata.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py and apps.py.
+Handlers live in repos.py, branches.py, gitdata.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py, apps.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.refusals import Refused as Refused  # handlers find here all that they need
 from telefonistka.sandbox.refusals import invalid as invalid
 from telefonistka.sandbox.refusals import not_found as not_found
+from telefonistka.sandbox.refusals import read_only
 from telefonistka.sandbox.state import RANKS, Access, Pull, Repo, User
 
+REPOSITORY = "/repos/{owner}/{repo}"  # whose PATCH can open what is archived
 PER_PAGE = 30
 MAX_PER_PAGE = 100
 
@@ -168,6 +170,8 @@ class Route:
     async def answer(self, ask: Ask) -> Answer:
         if self.needs is not None:
             permit(ask, self.needs)
+        if ask.found is not None and ask.found.archived and self.method != "GET" and self.path != REPOSITORY:
+            raise read_only()
         return await self.handler(ask)
 
 

@@ -48,6 +48,8 @@ async def create_review(ask: Ask) -> Answer:
     if len(body) > BODY_LIMIT:
         raise invalid("PullRequestReview", "body", message=f"body is too long (maximum is {BODY_LIMIT} characters)")
     commit = want(fields, "commit_id", str, resource="PullRequestReview", default=pull.head_sha)
+    if not ask.repo.git.is_a("commit", commit):
+        raise Refused(422, "Unprocessable Entity", errors=["No commit found for the commit_id"])
     review = Review(id=ask.box.next_id(), user=ask.user, body=body, state=STATES[event], commit_id=commit)
     pull.reviews[review.id] = review
     pull.requested_reviewers = [one for one in pull.requested_reviewers if one is not ask.user]

@@ -22,6 +22,7 @@ from aiohttp.typedefs import Handler, Middleware
 from telefonistka.sandbox import (  # noqa: F401 - importing a route file registers its routes
     apps,
     auth,
+    branches,
     contents,
     control,
     gitdata,
@@ -36,17 +37,21 @@ from telefonistka.sandbox import (  # noqa: F401 - importing a route file regist
     rest,
     reviews,
     statuses,
+    tls,
+    waiting,
     webhooks,
 )
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.faults import Rule
 from telefonistka.sandbox.limits import Bucket
+from telefonistka.sandbox.post import ENTERPRISE_DEADLINE
 from telefonistka.sandbox.rest import Answer, Ask, Refused
 from telefonistka.sandbox.state import Call
 
 API_ROOTS = frozenset(
     ("repos", "repositories", "user", "users", "app", "apps", "installation", "rate_limit", "meta", "graphql", "api")
 )
+GRAPHQL = ("/graphql", "/api/graphql")  # of which an Enterprise server has the second
 BODY_LIMIT = 64 * 1024 * 1024  # bytes
 # https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#user-agent-required
 NAMELESS = "Request forbidden by administrative rules. Please make sure your request has a User-Agent header."
@@ -59,22 +64,32 @@ class Cut(Exception):  # noqa: N818
 
 @asynccontextmanager
 async def running(
-    directory: Path, *, host: str = "127.0.0.1", port: int = 0, middlewares: Sequence[Middleware] = ()
+    directory: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    middlewares: Sequence[Middleware] = (),
+    enterprise: bool = False,
 ) -> AsyncIterator[Box]:
     """A sandbox that listens, at `box.url`; all that it keeps is below `directory`.
 
-    `middlewares` see every request as it comes and every answer as it goes.
+    `middlewares` see every request as it comes and every answer as it goes. An `enterprise` server speaks TLS with a
+    certificate of its own authority (`box.authority`), has its API below `/api` only, and waits longer for webhooks.
     """
     await anyio.Path(directory).mkdir(parents=True, exist_ok=True)
-    box = Box(directory)
-    box.listeners.append(webhooks.listener(box))
+    box = Box(directory, enterprise=enterprise)
+    context = None
+    if enterprise:
+        box.post.deadline = ENTERPRISE_DEADLINE
+        context, box.authority = tls.server(directory, host), directory / tls.AUTHORITY
+    box.listeners += [webhooks.listener(box), waiting.listener(box)]  # in this order: told first, then acted upon
     runner = web.AppRunner(application(box, middlewares), access_log=None, shutdown_timeout=SHUTDOWN)
     async with anyio.create_task_group() as tasks:
         box.tasks = tasks
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-            box.url = f"http://{host}:{runner.addresses[0][1]}"
+            await web.TCPSite(runner, host, port, ssl_context=context).start()
+            box.url = f"{'https' if enterprise else 'http'}://{host}:{runner.addresses[0][1]}"
             yield box
         finally:
             tasks.cancel_scope.cancel()
@@ -88,8 +103,8 @@ async def running(
 def application(box: Box, middlewares: Sequence[Middleware] = ()) -> web.Application:
     app = web.Application(middlewares=[*middlewares, api(box)], client_max_size=BODY_LIMIT)
     defined = [*rest.definitions(), *webhooks.routes(box)]
-    app.add_routes([*prefixed("/api/v3", defined), *defined])
-    app.add_routes([web.post(path, graphql.endpoint(box)) for path in ("/graphql", "/api/graphql")])
+    app.add_routes([*prefixed("/api/v3", defined), *([] if box.enterprise else defined)])
+    app.add_routes([web.post(path, graphql.endpoint(box)) for path in GRAPHQL[box.enterprise :]])
     app.add_routes(control.routes(box))
     app.add_routes(githttp.routes(box))
     app.add_routes(pages.routes(box))

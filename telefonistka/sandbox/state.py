@@ -11,7 +11,9 @@ Who does what around them:
               `@route("GET", "/repos/{owner}/{repo}/git/trees/{sha}", "contents:read")`; `ask.repo`, `ask.identity`,
               `await ask.json()`; `raise Refused(422, "…")` is GitHub's error object. The routes are in gitdata.py,
               repos.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py and apps.py.
-* objects.py, gitobjects.py   records → GitHub's JSON: `objects.user(box, user)`, `await gitobjects.pull(…)`.
+* objects.py, gitobjects.py   records → GitHub's JSON: `objects.user(box, user)`, `gitobjects.commit(…)`.
+* rules.py    what a branch asks (protection, rulesets); requirements.py, codeowners.py: what a pull request lacks;
+              mergeability.py: what GitHub says of that; waiting.py, automerge.py, mergequeue.py: merging by itself.
 * graphql.py  the endpoint over schema.graphql; its types in graphviews.py, graphgit.py and graphpulls.py.
 * auth.py     request → `Identity`; faults.py, limits.py: what may happen to a request on its way.
 * webhooks.py hears the `Event`s of box.tell(); payloads.py and deliveries.py make and send what it has heard.
@@ -25,13 +27,17 @@ Events told, with their facts (`Event.facts`):
                      labeled | unlabeled       pull, label
                      assigned | unassigned     pull, assignee
                      review_requested | review_request_removed   pull, requested_reviewer
+                     auto_merge_enabled | auto_merge_disabled | dequeued   pull, reason
+                     enqueued                  pull
     pull_request_review  submitted | dismissed   pull, review
     issue_comment    created | edited | deleted  pull, comment, changes (edited only)
     push             (no action)   ref ("refs/heads/x"), before, after, forced; 40 zeros: created or deleted
     create, delete   (no action)   ref ("x"), ref_type ("branch" or "tag")
     status           (no action)   status
     label            created | edited | deleted  label
-    installation     created | deleted           installation (repo is None)
+    repository       renamed | edited            changes ({"repository": {"name": {"from": …}}})
+                     archived | unarchived
+    installation     created | deleted | suspend | unsuspend   installation (repo is None)
 """
 
 from __future__ import annotations
@@ -46,6 +52,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from telefonistka.sandbox.git import Git
+    from telefonistka.sandbox.rules import Rules, Ruleset
 
 ZEROS = "0" * 40  # how git and webhooks write "no commit"
 
@@ -120,6 +127,7 @@ class Installation:
     repositories: set[int] | None = None
     permissions: dict[str, str]
     suspended_at: datetime | None = None
+    suspended_by: User | None = None
     created_at: datetime = field(default_factory=now)
 
 
@@ -198,6 +206,28 @@ class Status:
         return f"SC_{self.id}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoMerge:
+    """GitHub is to merge the pull request as soon as nothing is missing."""
+
+    by: User
+    method: str
+    title: str
+    body: str
+    enabled_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A place in a merge queue."""
+
+    id: int
+    pull: Pull
+    by: User
+    head: str  # the commit that is queued
+    enqueued_at: datetime = field(default_factory=now)
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Pull:
     """A pull request inside one repository (`head_ref` and `base_ref` are branch names of it)."""
@@ -225,6 +255,11 @@ class Pull:
     closed_at: datetime | None = None
     created_at: datetime = field(default_factory=now)
     updated_at: datetime = field(default_factory=now)
+    auto_merge: AutoMerge | None = None
+    pusher: User | None = None  # who pushed to its head last, since it is open
+    pushed: int = 0  # the last id before that push: reviews with a higher one are of what was pushed
+    computing: tuple[str, str] = ("", "")  # base and head of which `mergeable` was asked
+    late: int = 0  # so many readings more answer that it is not known yet
 
     @property
     def node_id(self) -> str:
@@ -292,6 +327,9 @@ class Switches:
     statuses_limit: int = 1_000  # of one commit and context
     base_modified: int = 0  # so many merges answer 405 "Base branch was modified" before one works
     delete_branch_on_merge: bool = False
+    allow_auto_merge: bool = False
+    late_mergeable: int = 0  # so many readings of a pull request after a push answer `mergeable: null`
+    hold_merges: bool = False  # auto-merge and the merge queue wait for `POST /_sandbox/proceed`
 
 
 @dataclass(eq=False, kw_only=True)
@@ -314,6 +352,12 @@ class Repo:
     switches: Switches = field(default_factory=Switches)
     verified: set[str] = field(default_factory=set)  # commits that GitHub signed
     before: dict[str, str] = field(default_factory=dict)  # where a full ref pointed to before its last change
+    archived: bool = False
+    protection: dict[str, Rules] = field(default_factory=dict)  # by branch
+    rulesets: dict[int, Ruleset] = field(default_factory=dict)
+    queue: list[Queued] = field(default_factory=list)  # of all branches, in order
+    pushers: dict[str, User] = field(default_factory=dict)  # who moved a full ref last
+    renamed_branches: dict[str, str] = field(default_factory=dict)
     merge_methods: set[str] = field(default_factory=lambda: {"merge", "squash", "rebase"})
     created_at: datetime = field(default_factory=now)
     updated_at: datetime = field(default_factory=now)

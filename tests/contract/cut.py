@@ -44,6 +44,8 @@ OPERATIONS = {
     "/repos/{owner}/{repo}/assignees/{assignee}": "get",
     "/repos/{owner}/{repo}/branches": "get",
     "/repos/{owner}/{repo}/branches/{branch}": "get",
+    "/repos/{owner}/{repo}/branches/{branch}/protection": "get put delete",
+    "/repos/{owner}/{repo}/branches/{branch}/rename": "post",
     "/repos/{owner}/{repo}/collaborators": "get",
     "/repos/{owner}/{repo}/collaborators/{username}": "get put",
     "/repos/{owner}/{repo}/collaborators/{username}/permission": "get",
@@ -89,13 +91,15 @@ OPERATIONS = {
     "/repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}": "get",
     "/repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}/dismissals": "put",
     "/repos/{owner}/{repo}/pulls/{pull_number}/update-branch": "put",
+    "/repos/{owner}/{repo}/rules/branches/{branch}": "get",
     "/repos/{owner}/{repo}/statuses/{sha}": "post",
 }
 
 # The GraphQL types and their fields. Scalars, enums and inputs follow from what refers to them.
 TYPES = {
     "Query": "node nodes rateLimit repository user viewer",
-    "Mutation": "disablePullRequestAutoMerge enablePullRequestAutoMerge minimizeComment unminimizeComment",
+    "Mutation": "dequeuePullRequest disablePullRequestAutoMerge enablePullRequestAutoMerge enqueuePullRequest "
+    "minimizeComment unminimizeComment",
     "Node": "id",
     "Actor": "avatarUrl login resourcePath url",
     "GitObject": "abbreviatedOid commitResourcePath commitUrl id oid repository",
@@ -108,10 +112,13 @@ TYPES = {
     "RateLimit": "cost limit nodeCount remaining resetAt used",
     "PageInfo": "endCursor hasNextPage hasPreviousPage startCursor",
     "Repository": "autoMergeAllowed createdAt databaseId defaultBranchRef deleteBranchOnMerge id isArchived isEmpty "
-    "isFork isPrivate label labels mergeCommitAllowed name nameWithOwner object owner pullRequest pullRequests "
-    "pushedAt rebaseMergeAllowed ref refs squashMergeAllowed updatedAt url viewerDefaultMergeMethod viewerPermission "
-    "visibility",
-    "Ref": "associatedPullRequests id name prefix repository target",
+    "isFork isPrivate label labels mergeCommitAllowed mergeQueue name nameWithOwner object owner pullRequest "
+    "pullRequests pushedAt rebaseMergeAllowed ref refs squashMergeAllowed updatedAt url viewerDefaultMergeMethod "
+    "viewerPermission visibility",
+    "Ref": "associatedPullRequests id name prefix refUpdateRule repository target",
+    "RefUpdateRule": "allowsDeletions allowsForcePushes blocksCreations pattern requiredApprovingReviewCount "
+    "requiredStatusCheckContexts requiresCodeOwnerReviews requiresConversationResolution requiresLinearHistory "
+    "requiresSignatures viewerAllowedToDismissReviews viewerCanPush",
     "RefConnection": "nodes pageInfo totalCount",
     "Blob": "byteSize isBinary isTruncated text",
     "Tree": "entries",
@@ -127,8 +134,8 @@ TYPES = {
     "PullRequest": "additions assignees author authorAssociation autoMergeRequest baseRef baseRefName baseRefOid "
     "baseRepository body changedFiles closed closedAt comments commits createdAt databaseId deletions files headRef "
     "headRefName headRefOid headRepository id isCrossRepository isDraft isInMergeQueue isMergeQueueEnabled labels "
-    "locked mergeCommit mergeStateStatus mergeable merged mergedAt mergedBy number permalink potentialMergeCommit "
-    "repository reviewDecision reviews state title updatedAt url",
+    "locked mergeCommit mergeQueue mergeQueueEntry mergeStateStatus mergeable merged mergedAt mergedBy number "
+    "permalink potentialMergeCommit repository reviewDecision reviews state title updatedAt url",
     "PullRequestConnection": "nodes pageInfo totalCount",
     "PullRequestChangedFile": "additions changeType deletions path",
     "PullRequestChangedFileConnection": "nodes pageInfo totalCount",
@@ -137,12 +144,18 @@ TYPES = {
     "PullRequestReview": "author body commit createdAt id state submittedAt url",
     "PullRequestReviewConnection": "nodes pageInfo totalCount",
     "AutoMergeRequest": "authorEmail commitBody commitHeadline enabledAt enabledBy mergeMethod pullRequest",
+    "MergeQueue": "entries id repository resourcePath url",
+    "MergeQueueEntry": "baseCommit enqueuedAt enqueuer estimatedTimeToMerge headCommit id jump mergeQueue position "
+    "pullRequest solo state",
+    "MergeQueueEntryConnection": "nodes pageInfo totalCount",
     "UserConnection": "nodes pageInfo totalCount",
     "Label": "color description id isDefault name url",
     "LabelConnection": "nodes pageInfo totalCount",
     "IssueComment": "author authorAssociation body createdAt databaseId id pullRequest repository updatedAt url "
     "viewerDidAuthor",
     "IssueCommentConnection": "nodes pageInfo totalCount",
+    "DequeuePullRequestPayload": "clientMutationId mergeQueueEntry",
+    "EnqueuePullRequestPayload": "clientMutationId mergeQueueEntry",
     "EnablePullRequestAutoMergePayload": "actor clientMutationId pullRequest",
     "DisablePullRequestAutoMergePayload": "actor clientMutationId pullRequest",
     "MinimizeCommentPayload": "clientMutationId minimizedComment",
@@ -150,7 +163,16 @@ TYPES = {
 }
 
 # The webhook events that the sandbox sends; `pull_request` stands for all its actions.
-EVENTS = ("installation", "issue_comment", "ping", "pull_request", "pull_request_review", "push", "status")
+EVENTS = (
+    "installation",
+    "issue_comment",
+    "ping",
+    "pull_request",
+    "pull_request_review",
+    "push",
+    "repository",
+    "status",
+)
 
 
 def cut_graphql(sdl: str) -> str:

@@ -9,6 +9,8 @@ import pytest
 from graphql import GraphQLInterfaceType, GraphQLObjectType
 
 from telefonistka.sandbox.box import Box
+from telefonistka.sandbox.rules import Rules, Ruleset
+from telefonistka.sandbox.state import AutoMerge, Queued
 from tests.contract import schemas
 from tests.contract.acts import pull
 from tests.contract.conftest import REPO, GitHub
@@ -57,7 +59,18 @@ async def opened(box: Box, github: GitHub) -> dict[str, Any]:
     grace = github.as_(box.person("grace", access="write").value)
     await grace("POST", f"{REPO}/pulls/{opened['number']}/reviews", {"event": "APPROVE"})
     await github("POST", f"{REPO}/statuses/{opened['head']['sha']}", {"state": "success", "context": "ci"})
+    queue(box, opened["number"])
     return opened
+
+
+def queue(box: Box, number: int) -> None:
+    """The pull request waits to be merged, in the queue and by auto-merge at once: more than GitHub would allow."""
+    repo, ada = box.repos["acme/iac"], box.users["ada"]
+    repo.switches.hold_merges = True
+    repo.rulesets = {7: Ruleset(id=7, rules=Rules(queue="merge", checks=("ci",)))}
+    pull = repo.pulls[number]
+    pull.auto_merge = AutoMerge(by=ada, method="merge", title="Title", body="")
+    repo.queue.append(Queued(id=9, pull=pull, by=ada, head=pull.head_sha))
 
 
 @pytest.mark.usefixtures("opened")

@@ -16,6 +16,7 @@ from telefonistka.github.limits import Pacing
 from telefonistka.github.repo import Repo
 from telefonistka.sandbox import scenes, server
 from telefonistka.sandbox.box import Box, Credentials
+from telefonistka.sandbox.rules import Rules
 from telefonistka.sandbox.state import Repo as Record
 from tests.contract.conftest import FILES
 from tests.contract.recorder import Recorder
@@ -93,6 +94,39 @@ async def test_everything_that_we_do_is_described(box: Box, repo: Repo) -> None:
     await repo.move_branch("promotion", main, force=True)
     await repo.delete_branch("promotion")
     await repo.delete_branch("promotion")
+
+
+async def test_how_we_approve_and_merge_is_described(box: Box, repo: Repo) -> None:
+    """Looking, approving, handing over to GitHub and taking back, merging, a plain comment."""
+    pull = await promoted(box, repo)
+    here(box).switches.allow_auto_merge = True
+    here(box).protection["main"] = Rules(checks=("ci",))
+    standing = await repo.standing(pull)
+    assert (standing.state, standing.merge_state, standing.methods) == (
+        "open",
+        "BLOCKED",
+        ("merge", "squash", "rebase"),
+    )
+    await repo.enable_auto_merge(standing, "squash")
+    standing = await repo.standing(pull)
+    assert standing.auto_merge
+    assert standing.auto_merge_ours
+    await repo.disable_auto_merge(standing)
+    with pytest.raises(Refused, match="status check"):
+        await repo.merge(pull, sha=standing.head_sha)
+    here(box).protection["main"] = Rules(queue="merge")
+    here(box).switches.hold_merges = True
+    await repo.enqueue(standing)
+    assert (await repo.standing(pull)).queued
+    with pytest.raises(Refused):
+        await repo.approve(pull, standing.head_sha)
+    assert not await repo.approved(pull, standing.head_sha)
+    here(box).protection.clear()
+    here(box).queue.clear()
+    await repo.comment(pull, "Merging")
+    merged = await repo.merge(pull, sha=standing.head_sha, method="merge", message="By itself")
+    assert (await repo.standing(pull)).merged
+    assert merged == await repo.branch("main")
 
 
 async def test_what_we_do_when_a_tree_is_truncated_is_described(box: Box, repo: Repo) -> None:

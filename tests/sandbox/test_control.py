@@ -48,6 +48,41 @@ async def test_a_scene_is_set_without_touching_python(tmp_path: Path) -> None:
         assert nobody.token == ""
 
 
+async def test_rules_names_and_rights_are_changed_without_touching_python(github: GitHub) -> None:
+    """What a branch asks, what the repository allows, auto-merge held and let go, renames, Apps and tokens."""
+
+    async def change(method: str, what: str, **fields: Any) -> Any:
+        return await github.ok(method, f"/_sandbox/{what}", fields)
+
+    here = {"repo": "acme/iac"}
+    sha = await github.branch("topic", {"lab/a": "1"})
+    await github.pull("topic")
+    await change("POST", "teams", name="acme/lab", members=["bob"])
+    asked = {"checks": ["ci"], "strict": True}
+    switches = {"allow_auto_merge": True, "hold_merges": True}
+    await change("PATCH", "repos", **here, switches=switches, merge_methods=["squash"], protection={"main": asked})
+    await change("PATCH", "repos", **here, rulesets=[{"rules": {"queue": "squash"}}])
+    assert [rule["type"] for rule in await github.ok("GET", f"{IAC}/rules/branches/main")] == ["merge_queue"]
+    wrong = await github("PATCH", "/_sandbox/repos", here | {"protection": {"main": {"check": ["ci"]}}})
+    assert (wrong.status, "unknown key 'check'" in wrong.body["message"]) == (422, True)
+    await github.ok("POST", f"{IAC}/statuses/{sha}", {"state": "success", "context": "ci"})
+    query = 'query { repository(owner: "acme", name: "iac") { pullRequest(number: 1) { id isInMergeQueue } } }'
+    shown = (await github.ok("POST", "/api/graphql", {"query": query}))["data"]["repository"]["pullRequest"]
+    queue = "mutation($id: ID!) { enqueuePullRequest(input: {pullRequestId: $id}) { clientMutationId } }"
+    enqueue = {"query": queue, "variables": {"id": shown["id"]}}
+    await github.ok("POST", "/api/graphql", enqueue)
+    await change("POST", "dequeue", **here, number=1)
+    await github.ok("POST", "/api/graphql", enqueue)
+    await change("POST", "proceed", **here)
+    assert (await github.ok("GET", f"{IAC}/pulls/1"))["merged"] is True
+    app = await change("POST", "apps", slug="telefonistka", owner="acme")
+    await change("PATCH", "apps", id=app["id"], suspended=True)
+    await change("PATCH", "repos", **here, rename_branch=["main", "trunk"], rename="infra", archived=True)
+    shown = await github.ok("GET", "/api/v3/repos/acme/infra")
+    assert (shown["default_branch"], shown["archived"]) == ("trunk", True)
+    assert (await change("DELETE", "tokens", login="ada"))["revoked"] == 1
+
+
 async def test_equal_work_gives_an_equal_state(github: GitHub) -> None:
     """No commit ids, no times: what a person would notice, final statuses by what they are on."""
     state = await scene(github, ["b", "a"])
