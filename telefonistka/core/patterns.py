@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import re2
 
 MEMORY = 4 << 20  # bytes of a program and its automaton; beyond, the search turns slower, never wrong
+SET_MEMORY = 64 << 20  # bytes; room for a thousand hard expressions at once
 PROGRAM = 50_000  # instructions; an expression that people write has some hundred
 EXPRESSIONS = 5_000  # in one file; each costs some 20 µs to compile
 PROGRAMS = 500_000  # instructions of all expressions of a file: 10 MB
@@ -115,6 +116,40 @@ class Budget:
             raise
         if self.is_spent:
             raise ValueError("the expressions of this file are too many or too large together")
+
+
+class Choice:
+    """Several expressions, of which the first that matches a text counts; they are searched all at once."""
+
+    __slots__ = ("_patterns", "_set")
+
+    def __init__(self, expressions: Iterable[str]) -> None:
+        self._patterns = tuple(map(compile, expressions))
+        self._set = _set(self._patterns)
+
+    def first(self, text: str) -> int | None:
+        """The number of the first expression that matches; None: none does."""
+        if self._set is not None:
+            found = self._set.Match(_encoded(text))
+            return min(found) if found else None
+        return next((number for number, pattern in enumerate(self._patterns) if pattern.search(text)), None)
+
+
+def _set(patterns: tuple[Pattern, ...]) -> re2.Set | None:
+    """All expressions as one automaton; None if there is no use for one, or no room."""
+    if len(patterns) < 2:
+        return None
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = SET_MEMORY
+    together = re2.Set.SearchSet(options)
+    try:
+        for pattern in patterns:
+            together.Add(pattern.text.encode())
+        together.Compile()
+    except re2.error:
+        return None
+    return together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,3 +141,20 @@ def test_what_is_literal_matches_itself(expression: str) -> None:
         assert match is not None
         assert match.group() == literal
         assert patterns.prefix(expression) == literal
+
+
+def test_of_several_expressions_the_first_that_matches_counts() -> None:
+    """As if one were searched after the other."""
+    expressions = ("^a/", "b", "^a", "")
+    choice = patterns.Choice(expressions)
+    assert [choice.first(text) for text in ("a/b", "ab", "a", "\udcff")] == [0, 1, 2, 3]
+    assert patterns.Choice(expressions[:3]).first("c") is None
+    assert patterns.Choice(()).first("c") is None
+
+
+def test_more_expressions_than_fit_into_one_automaton_still_match() -> None:
+    """One after the other, then."""
+    expressions = [f"({number}[^/]*){{20}}(.*){{20}}x$" for number in range(400)]
+    choice = patterns.Choice([*expressions, "^y"])
+    assert choice.first("y") == 400
+    assert choice.first("z") is None
