@@ -22,6 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from telefonistka import inbox as inboxes
 from telefonistka import telemetry
 from telefonistka.core import events
+from telefonistka.exchange import Dispatch, Exchange
 from telefonistka.inbox import Acceptance, Delivery, Inbox, Unreadable
 from telefonistka.storage import Headers, Unavailable
 from telefonistka.telemetry import log
@@ -55,10 +56,12 @@ class Refusal(Exception):  # noqa: N818 - an answer
 
 
 @asynccontextmanager
-async def serving(inbox: Inbox, secrets: Sequence[bytes], *, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+async def serving(
+    inbox: Inbox, secrets: Sequence[bytes], *, host: str, port: int, exchange: Exchange | None = None
+) -> AsyncIterator[tuple[str, int]]:
     """The server runs; its address, which tells the port where 0 was asked for."""
     runner = web.AppRunner(
-        application(inbox, secrets), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN
+        application(inbox, secrets, exchange), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN
     )
     await runner.setup()
     try:
@@ -70,11 +73,14 @@ async def serving(inbox: Inbox, secrets: Sequence[bytes], *, host: str, port: in
             await runner.cleanup()
 
 
-def application(inbox: Inbox, secrets: Sequence[bytes]) -> web.Application:
-    """The routes over one inbox; a delivery is GitHub's where it is signed with any of the secrets."""
+def application(inbox: Inbox, secrets: Sequence[bytes], exchange: Exchange | None = None) -> web.Application:
+    """The routes over one inbox; a delivery is GitHub's where it is signed with any of the secrets.
+
+    Without an exchange, nothing is relayed.
+    """
     if not secrets or not all(secrets):
         raise ValueError("a webhook secret is empty, so anybody could sign")
-    server = Server(inbox, tuple(secrets))
+    server = Server(inbox, tuple(secrets), exchange)
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_post("/webhook", server.webhook)
     app.router.add_get("/live", server.live)
@@ -86,8 +92,9 @@ def application(inbox: Inbox, secrets: Sequence[bytes]) -> web.Application:
 class Server:
     """The handlers of the routes."""
 
-    def __init__(self, inbox: Inbox, secrets: tuple[bytes, ...]) -> None:
+    def __init__(self, inbox: Inbox, secrets: tuple[bytes, ...], exchange: Exchange | None) -> None:
         self._inbox = inbox
+        self._exchange = exchange
         self._secrets = secrets
         self._held = 0  # bytes of bodies that are being read or parsed
 
@@ -120,18 +127,33 @@ class Server:
             if event == "ping":
                 return self._ignored(event, "pong")
             lane = events.lane(payload)
-            if (reason := _ignorable(event, payload)) is not None:
-                return self._ignored(event, f"ignored: {reason}")
             id_ = request.headers.get("X-GitHub-Delivery") or hashlib.sha256(body).hexdigest()
-            return await self._store(Delivery(id=id_, event=event, lane=lane, headers=headers, body=body))
+            delivery = Delivery(id=id_, event=event, lane=lane, headers=headers, body=body)
+            reason = _ignorable(event, payload)
+            dispatch = self._dispatch(delivery, payload)
+            if reason is not None and dispatch is None:
+                return self._ignored(event, f"ignored: {reason}")
+            return await self._store(delivery, dispatch, work=reason is None)
+
+    def _dispatch(self, delivery: Delivery, payload: events.Payload) -> Dispatch | None:
+        """What the relay makes of the delivery, which it may be sending already; None: nothing."""
+        try:
+            return self._exchange.begin(delivery, payload) if self._exchange else None
+        except events.Malformed:
+            return None  # the worker says so
+        except Exception:
+            log.exception("the relay has a bug")
+            return None
 
     def _ignored(self, event: str, reason: str) -> tuple[int, str]:
         telemetry.delivery(event, "ignored")
         return 200, reason
 
-    async def _store(self, delivery: Delivery) -> tuple[int, str]:
+    async def _store(self, delivery: Delivery, dispatch: Dispatch | None, *, work: bool) -> tuple[int, str]:
         try:
-            acceptance = await self._inbox.accept(delivery)
+            acceptance = await self._inbox.accept(delivery, work=work, post=dispatch.post if dispatch else None)
+            if self._exchange and dispatch:
+                acceptance = await self._exchange.stored(dispatch, acceptance)
         except Unavailable as error:
             raise Refusal(503, f"the delivery cannot be stored: {error}", "successful") from error
         telemetry.delivery(delivery.event, acceptance)
@@ -168,6 +190,10 @@ class Server:
 
     async def _read(self, request: web.Request, body: bytearray) -> None:
         """The whole body was added; raises Refusal where it is too large, too slow or broken."""
+        if request.content.is_eof():  # a small one that came along with its headers
+            body += request.content.read_nowait()
+            self._held += len(body)
+            return
         try:
             with anyio.fail_after(READ_DEADLINE):
                 async for chunk in request.content.iter_any():
@@ -203,17 +229,16 @@ class Server:
         else:
             items = {state.name.lower(): count for state, count in backlog.items.items()}
             telemetry.inbox(items, self._inbox.age(backlog))
+        if self._exchange:
+            self._exchange.gauges()
         body = await anyio.to_thread.run_sync(telemetry.render)
         return web.Response(body=body, headers={"Content-Type": telemetry.METRICS_TYPE})
 
 
 def _checked(request: web.Request) -> tuple[str, Headers]:
     """The event's name and the headers to keep; raises Refusal where they rule the request out."""
-    headers = tuple(
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in request.raw_headers
-        if name.decode("latin-1").lower() not in UNKEPT_HEADERS
-    )
+    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
+    headers = tuple(pair for pair in named if pair[0].lower() not in UNKEPT_HEADERS)
     kind = inboxes.media_type(headers)
     if kind not in (inboxes.JSON, inboxes.FORM):
         raise Refusal(415, f"Content-Type must be {inboxes.JSON} or {inboxes.FORM}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
@@ -27,7 +27,7 @@ LEVELS = {
     "fatal": logging.CRITICAL,
     "panic": logging.CRITICAL,
 }
-REPOSITORIES = 1000  # different repositories in labels; a renamed or forged one beyond that is "other"
+LABELS = 1000  # different repositories, and different endpoints, in labels; what is beyond that is "other"
 EVENTS = frozenset(
     {"check_suite", "issue_comment", "ping", "pull_request", "pull_request_review", "push", "status", "workflow_run"}
 )
@@ -49,6 +49,12 @@ _statuses = Counter(
     "telefonistka_github_commit_status_updates", "Commit statuses written, or tried to", ["repo_slug", "status"]
 )
 
+_upstream = Counter(
+    "telefonistka_webhook_proxy_upstream_requests",
+    "Requests of the relay; `url` is scheme and host, `status` is `error` where there was no answer",
+    ["status", "method", "url"],
+)
+
 # Ours.
 
 _deliveries = Counter("telefonistka_deliveries", "Deliveries by what became of them at the door", ["event", "result"])
@@ -63,7 +69,24 @@ _dead = Counter("telefonistka_dead_letters", "Work items that were given up")
 _items = Gauge("telefonistka_inbox_items", "Work items in the storage", ["state"])
 _oldest = Gauge("telefonistka_inbox_oldest_seconds", "How long the oldest item lies about that could be worked on")
 
+_relayed = Counter("telefonistka_relay_attempts", "Attempts of the relay by what they led to", ["endpoint", "outcome"])
+_relay_seconds = Histogram(
+    "telefonistka_relay_attempt_seconds",
+    "How long an attempt of the relay took",
+    ["endpoint"],
+    buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
+)
+_relay_waiting = Gauge("telefonistka_relay_waiting", "Deliveries that an endpoint is still owed", ["endpoint"])
+_relay_oldest = Gauge("telefonistka_relay_oldest_seconds", "Age of the oldest of them that waits", ["endpoint"])
+_relay_open = Gauge("telefonistka_relay_breaker_open", "1 while an endpoint is only probed", ["endpoint"])
+_relay_dead = Counter("telefonistka_relay_dead_letters", "Deliveries that an endpoint never got", ["endpoint"])
+_relay_refused = Counter("telefonistka_relay_refused_replacements", "URLs that were not built or not allowed")
+_relay_unknown = Counter("telefonistka_relay_unknown_files", "Events whose files could not be known", ["repo_slug"])
+_relay_unrouted = Counter("telefonistka_relay_unrouted", "Deliveries given up before they had a route")
+_config_broken = Gauge("telefonistka_config_broken", "1 while an earlier configuration is in use", ["repo_slug"])
+
 _known: set[str] = set()
+_endpoints: set[str] = set()
 
 
 def webhook(parsing: str) -> None:
@@ -113,6 +136,51 @@ def inbox(items: Mapping[str, int], oldest: float) -> None:
     for state, count in items.items():
         _items.labels(state).set(count)
     _oldest.set(oldest)
+
+
+def relay_attempt(endpoint: str, status: int | None, outcome: str, seconds: float) -> None:
+    """The relay sent a delivery to an endpoint, named by scheme and host: `delivered`, `retry` or `dead`."""
+    label = _bounded(endpoint, _endpoints)
+    _upstream.labels(str(status or "error"), "POST", label).inc()
+    _relayed.labels(label, outcome).inc()
+    _relay_seconds.labels(label).observe(seconds)
+    if outcome == "dead":
+        _relay_dead.labels(label).inc()
+
+
+def relay_endpoints(statuses: Iterable[tuple[str, int, float, bool]]) -> None:
+    """How each endpoint is doing now: what waits, the age of the oldest, whether it is only probed."""
+    found: dict[str, tuple[int, float, bool]] = {}
+    for endpoint, waiting, oldest, is_open in statuses:
+        label = _bounded(endpoint, _endpoints)
+        before = found.get(label, (0, 0.0, False))
+        found[label] = (before[0] + waiting, max(before[1], oldest), before[2] or is_open)
+    for gauge in (_relay_waiting, _relay_oldest, _relay_open):
+        gauge.clear()
+    for label, (waiting, oldest, is_open) in found.items():
+        _relay_waiting.labels(label).set(waiting)
+        _relay_oldest.labels(label).set(oldest)
+        _relay_open.labels(label).set(is_open)
+
+
+def relay_refused(count: int) -> None:
+    """So many replacements gave no URL, or one that is not allowed."""
+    _relay_refused.inc(count)
+
+
+def relay_unknown_files(repo_slug: str) -> None:
+    """The files of an event could not be known; `relay.onUnknownFiles` decided."""
+    _relay_unknown.labels(_bounded(repo_slug)).inc()
+
+
+def relay_unrouted() -> None:
+    """A delivery was given up before anybody knew to whom it goes."""
+    _relay_unrouted.inc()
+
+
+def configuration(repo_slug: str, *, is_broken: bool) -> None:
+    """The newest configuration of a repository can be used, or an earlier one is in use."""
+    _config_broken.labels(_bounded(repo_slug)).set(is_broken)
 
 
 def render() -> bytes:
@@ -181,8 +249,8 @@ class _Forward(logging.Handler):
         log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
-def _bounded(label: str) -> str:
-    if label in _known or len(_known) < REPOSITORIES:
-        _known.add(label)
+def _bounded(label: str, known: set[str] = _known) -> str:
+    if label in known or len(known) < LABELS:
+        known.add(label)
         return label
     return OTHER

@@ -379,7 +379,7 @@ class _Template:
         if len(host) > HOST_LENGTH:
             raise Refusal(f"the host would have {len(host)} characters; {HOST_LENGTH} are possible")
         if self._allowed and not _is_allowed(host, self._allowed):
-            raise Refusal(f"{_shown(host)} is not among the hosts that the operator allows (relay.allowedHosts)")
+            raise Refusal(f"{_shown(host)} is no host that the operator allows (TELEFONISTKA_RELAY_ALLOWED_HOSTS)")
         if any(unquote(segment) in (".", "..") for segment in path.split("/")):
             raise Refusal("the URL's path would have a '.' or '..' in it")
         built = Endpoint(self._scheme, host, self._port, (path or "/") + self._query, self._verify)
@@ -460,7 +460,7 @@ def _check_labels(labels: tuple[tuple[_Piece, ...], ...], *, trusted: bool) -> N
     if len(suffix) < SUFFIX and not trusted:
         raise Refusal(
             f"a host with captures must end in {SUFFIX} or more literal labels, such as .example.com, "
-            "or the operator must allow it (relay.allowedHosts)"
+            "or the operator must allow it (TELEFONISTKA_RELAY_ALLOWED_HOSTS)"
         )
 
 

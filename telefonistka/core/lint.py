@@ -12,15 +12,24 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from telefonistka.core import config, original, patterns, reach, trees
+from telefonistka.core import config, fanout, original, patterns, reach, trees
 from telefonistka.core.config import ComponentConfig, Finding, Key, Parsed, Place, RepoConfig, Severity
 from telefonistka.core.findings import nearest
-from telefonistka.core.promotion import concatenated
+from telefonistka.core.promotion import concatenated, misplaced
 from telefonistka.core.reach import Reach
 
 
-def check(root: bytes | None, components: Mapping[str, bytes], paths: Collection[str]) -> tuple[Finding, ...]:
-    """All findings, sorted by file and place. What reading the files finds counts as an error here."""
+def check(
+    root: bytes | None,
+    components: Mapping[str, bytes],
+    paths: Collection[str],
+    *,
+    allowed_hosts: Collection[str] = (),
+) -> tuple[Finding, ...]:
+    """All findings, sorted by file and place. What reading the files finds counts as an error here.
+
+    `allowed_hosts` are those to which the operator lets the relay send.
+    """
     if root is None:
         message = f"there is no {config.FILE} in the root: nothing is promoted or relayed"
         return (Finding(file=config.FILE, line=1, column=1, severity=Severity.ERROR, message=message),)
@@ -30,6 +39,7 @@ def check(root: bytes | None, components: Mapping[str, bytes], paths: Collection
         findings += _raised(config.component(text, file=file))
     if parsed.value is not None:
         findings += _Lint(parsed.value, parsed.places, sorted(paths)).findings(components)
+        findings += _slips(parsed.value, parsed.places, allowed_hosts)
     return tuple(sorted(set(findings), key=lambda f: (f.file, f.line, f.column, f.severity, f.message)))
 
 
@@ -43,7 +53,7 @@ def _raised(parsed: Parsed[RepoConfig] | Parsed[ComponentConfig]) -> Iterator[Fi
 def as_text(findings: Sequence[Finding]) -> str:
     """A line per finding, and a last one that counts them."""
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    counts = f"{_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}"
+    counts = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
     return "".join(f"{line}\n" for line in (*map(str, findings), counts))
 
 
@@ -64,7 +74,7 @@ def as_github(findings: Sequence[Finding]) -> str:
     )
 
 
-def _counted(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
@@ -138,7 +148,7 @@ class _Lint:
                     yield self._warning(where, f"target path {target!r} is also in the pull request of line {line}")
 
     def _target(self, flow: Reach, target: str, at: Key) -> Iterator[Finding]:
-        if fault := _fault(target):
+        if fault := misplaced(target.removesuffix("/")):
             yield self._error(at, f"target path {target!r} {fault}: nothing is ever promoted to it")
         elif overlap := _overlap(flow, target):
             yield self._error(at, f"target path {target!r} {overlap}")
@@ -255,6 +265,13 @@ class _Lint:
             yield Finding(file=file, line=1, column=1, severity=Severity.WARNING, message=message)
 
 
+def _slips(value: RepoConfig, places: Mapping[Key, Place], allowed_hosts: Collection[str]) -> Iterator[Finding]:
+    """What is wrong with the relay's replacements: at run time a warning, because the original takes them."""
+    for slip in fanout.slips(value, allowed_hosts=allowed_hosts):
+        line, column = nearest(places, slip.key)
+        yield Finding(file=config.FILE, line=line, column=column, severity=Severity.ERROR, message=slip.message)
+
+
 def _key(flow: Reach) -> Key:
     return ("promotionPaths", flow.number)
 
@@ -265,24 +282,6 @@ def _source_key(flow: Reach) -> Key:
 
 def _joined(things: Sequence[object]) -> str:
     return ", ".join(map(str, things[:4])) + (" …" if len(things) > 4 else "")
-
-
-def _fault(target: str) -> str | None:
-    """What is wrong with a target path wherever it comes from; None if nothing is."""
-    segments = target.removesuffix("/").split("/")
-    if not target:
-        return "is empty"
-    if target.startswith("/"):
-        return "is absolute"
-    if "" in segments:
-        return "has an empty segment"
-    if "." in segments or ".." in segments:
-        return "has a segment '.' or '..'"
-    if "\0" in target:
-        return "holds a NUL"
-    if segments[0].lower().startswith(".git") or any(segment.lower() == ".git" for segment in segments):
-        return "lies under .github/ or .git*"
-    return None
 
 
 def _overlap(flow: Reach, target: str) -> str | None:

@@ -7,12 +7,13 @@ an engine for several replicas keeps the same promises. Time is always an argume
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Protocol
 
 Headers = tuple[tuple[str, str], ...]  # as they came: repeated ones too, decoded as Latin-1, which loses no byte
+Recipient = tuple[str, bool]  # a URL that the relay sends to, and whether its certificate is checked
 
 
 class Unavailable(Exception):  # noqa: N818 - what it says of the storage
@@ -96,17 +97,117 @@ class Backlog:
     oldest: float | None  # seconds since 1970; None: nothing that could be claimed is left
 
 
+# What the relay owes
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """To whom a delivery is owed."""
+
+    recipients: tuple[Recipient, ...] = ()
+    routed: bool = True  # False: it is not known yet to whom else
+
+
+class Fate(IntEnum):
+    """What became of a delivery at one recipient; stored as numbers."""
+
+    WAITING = 0  # tried, and to be tried again
+    DEAD = 1
+    DELIVERED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A recipient that is still owed a delivery."""
+
+    delivery: str
+    received: float
+    recipient: Recipient
+    attempts: int = 0
+    due: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What became of a delivery at one recipient."""
+
+    delivery: str
+    recipient: Recipient
+    fate: Fate
+    attempts: int
+    at: float
+    due: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrouted:
+    """A delivery of which nobody has said yet to whom it goes."""
+
+    delivery: str
+    event: str
+    received: float
+
+
+# What an operator sees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One stored delivery, in a line."""
+
+    delivery: str
+    event: str
+    lane: str
+    received: float
+    size: int  # bytes of its body
+    state: str  # of the work, in small letters
+    reason: str
+    owed: int  # recipients that wait for it
+    dead: int  # recipients that never got it
+    routed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """One stored delivery with all that is known of it."""
+
+    summary: Summary
+    headers: Headers
+    outcomes: Mapping[str, Outcome]
+    owed: tuple[Due, ...]
+    dead: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What may be forgotten: what ended before a time, and the oldest beyond a size."""
+
+    before: float  # seconds since 1970, for what ended well
+    dead_before: float  # for what the relay has given up
+    size: int  # bytes
+
+
 class Storage(Protocol):
-    """What the inbox and the ledger need of an engine.
+    """What the inbox, the outbox and the ledger need of an engine.
 
     A method that returns has made its effect durable. A claimed item belongs to its owner until the lease ends;
     methods that take an owner do nothing and say False once it belongs to someone else.
     """
 
-    async def accept(self, delivery: Delivery, *, now: float) -> Acceptance:
+    async def accept(
+        self, delivery: Delivery, *, now: float, work: bool = True, post: Post | None = None
+    ) -> Acceptance:
         """Stores a delivery once: the same id or the same body again is a duplicate, or re-arms what had failed.
 
-        What is re-armed is as new: earlier outcomes are forgotten, its place in its lane is kept.
+        What is re-armed is as new: earlier outcomes are forgotten, its place in its lane is kept. Without `work` it
+        is stored as DONE, for the relay's sake alone; `post` is what the relay owes.
+        """
+
+    async def enqueue(self, delivery: Delivery, *, due: float, now: float) -> bool:
+        """Stores work of our own, which holds up nothing of its lane before it is due.
+
+        False: such work with the same body waits already; it is due at the earlier of the two times.
         """
 
     async def claim(self, owner: str, *, limit: int, lease: float, now: float) -> tuple[WorkItem, ...]:
@@ -115,6 +216,9 @@ class Storage(Protocol):
         An item is held back by an earlier one of its lane that is being worked on, that could be claimed, or that
         waits for its next try; by the last kind only until the time that `postpone` was given.
         """
+
+    async def behind(self, lane: str, seq: int) -> Sequence[tuple[str, Headers, bytes]]:
+        """What waits in a lane behind an item: each one's event, headers and body."""
 
     async def extend(self, owner: str, seqs: Iterable[int], *, lease: float, now: float) -> frozenset[int]:
         """Renews leases; the items that still belong to the owner."""
@@ -134,8 +238,47 @@ class Storage(Protocol):
     async def release(self, owner: str) -> None:
         """Gives back all that the owner has, as if it had not been claimed."""
 
-    async def prune(self, *, before: float) -> int:
-        """Forgets items that ended DONE or REJECTED before; how many. Dead ones stay."""
+    async def rearm(self, delivery: str, *, now: float) -> bool:
+        """An item that ended REJECTED or DEAD is as new; False: there is no such item."""
+
+    async def prune(self, retention: Retention) -> int:
+        """Forgets items that ended DONE or REJECTED, and what the relay has given up; how many deliveries.
+
+        What is owed to anybody stays, and so do DEAD items.
+        """
+
+    async def owe(self, delivery: str, recipients: Sequence[Recipient], *, routed: bool = True) -> None:
+        """The delivery is owed to these, too; those that are known already stay as they are."""
+
+    async def attempted(self, attempts: Sequence[Attempt]) -> None:
+        """Stores what became of deliveries, in order."""
+
+    async def owed(self) -> Sequence[Due]:
+        """All that is owed, by arrival of the deliveries."""
+
+    async def unrouted(self) -> Sequence[Unrouted]:
+        """The deliveries that have no route yet, by arrival."""
+
+    async def unroute(self, delivery: str) -> bool:
+        """The delivery is to be routed anew; False: there is no such delivery."""
+
+    async def misroute(self, delivery: str, *, reason: str, now: float) -> None:
+        """The delivery cannot be routed: it is a dead letter to nobody, with this reason."""
+
+    async def fetch(self, delivery: str) -> tuple[Headers, bytes] | None:
+        """Headers and body; None: there is no such delivery."""
+
+    async def revive(self, delivery: str, recipients: Sequence[Recipient], *, now: float) -> Sequence[Due]:
+        """The dead letters to these recipients, or to all if none are given, are owed again, as if they came now.
+
+        A dead letter to nobody is to be routed anew, if none are given, and is not among those that are returned.
+        """
+
+    async def deliveries(self, *, limit: int, dead: bool = False) -> Sequence[Summary]:
+        """The newest deliveries, or those of them that something of is dead."""
+
+    async def story(self, delivery: str) -> Story | None:
+        """All that is known of a delivery."""
 
     async def backlog(self, *, now: float) -> Backlog:
         """How much is stored."""
@@ -154,3 +297,6 @@ class Storage(Protocol):
 
     async def put(self, kind: str, key: str, value: bytes) -> None:
         """Stores a document in the place of an earlier one."""
+
+    async def documents(self, kind: str) -> Mapping[str, bytes]:
+        """All documents of a kind, by key."""

@@ -14,7 +14,7 @@ import queue
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -25,16 +25,24 @@ import orjson
 
 from telefonistka.storage import (
     Acceptance,
+    Attempt,
     Backlog,
     Delivery,
+    Due,
     Headers,
     Outcome,
+    Post,
+    Recipient,
+    Retention,
     State,
     Storage,
+    Story,
+    Summary,
     Unavailable,
+    Unrouted,
     Unusable,
-    Verdict,
     WorkItem,
+    letters,
 )
 
 T = TypeVar("T")
@@ -42,12 +50,11 @@ Job = Callable[[sqlite3.Connection], Any]
 Result = Any | Exception
 
 VERSION = sqlite3.sqlite_version
-SCHEMA_VERSION = 1
 BATCH = 512  # rows in one commit; beyond that the wait of the first one grows for little gain
 SPARE = 32 << 20  # bytes: below this much free disk we say so, while there is still room to end what runs
 
 # Statements for SQLite 3.35 and later. Bodies come last in their row, so that a scan does not read through them.
-SCHEMA = """
+INBOX = """
 CREATE TABLE inbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -79,8 +86,10 @@ CREATE TABLE outcome (
     PRIMARY KEY (seq, step)
 ) WITHOUT ROWID;
 CREATE TABLE lock (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE document (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key));
+CREATE TABLE document (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key))
 """
+SCHEMA = (INBOX, letters.SCHEMA)  # what each version adds to the one before it; never changed once released
+SCHEMA_VERSION = len(SCHEMA)
 
 # An item that could be worked on now, unless it is held back by another one of its lane.
 CLAIMABLE = """
@@ -96,7 +105,15 @@ UPDATE inbox SET state = 1, owner = :owner, lease_until = :now + :lease, attempt
 WHERE seq IN (SELECT i.seq FROM inbox i WHERE {CLAIMABLE} ORDER BY i.seq LIMIT :limit)
 RETURNING seq, id, event, lane, headers, body, received, attempts, crashes
 """  # noqa: S608 - put together from constants
-INSERT = "INSERT INTO inbox (id, digest, lane, event, received, due, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = (
+    "INSERT INTO inbox (id, digest, lane, event, received, due, state, ended, headers, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+ENQUEUE = (
+    "INSERT INTO inbox (id, digest, lane, event, received, due, blocks_until, headers, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)"
+)
+HASTEN = "UPDATE inbox SET due = min(due, ?) WHERE digest = ? AND state = 0"
 REAP = """
 UPDATE inbox SET state = 0, owner = NULL, lease_until = NULL, crashes = crashes + 1
 WHERE state = 1 AND lease_until <= ?
@@ -185,10 +202,10 @@ def _prepare(c: sqlite3.Connection) -> None:
             f"it has schema version {version}, and this Telefonistka knows version {SCHEMA_VERSION}; "
             "run the newer Telefonistka, or give this one another state directory"
         )
-    if version == 0:
-        for statement in SCHEMA.split(";"):
+    for step in SCHEMA[version:]:
+        for statement in step.split(";"):
             c.execute(statement)
-        c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     # The file is ours alone, so no lease in it has a living owner.
     c.execute(REAP, (float("inf"),))
     c.execute("DELETE FROM lock")
@@ -313,7 +330,9 @@ class SQLite:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-reader")
         self._reading: sqlite3.Connection | None = None
 
-    async def accept(self, delivery: Delivery, *, now: float) -> Acceptance:
+    async def accept(
+        self, delivery: Delivery, *, now: float, work: bool = True, post: Post | None = None
+    ) -> Acceptance:
         row = (
             delivery.id,
             delivery.digest,
@@ -321,6 +340,8 @@ class SQLite:
             delivery.event,
             now,
             now,
+            State.WAITING if work else State.DONE,
+            None if work else now,
             orjson.dumps(delivery.headers),
             delivery.body,
         )
@@ -331,14 +352,29 @@ class SQLite:
                 (row[0], row[1], row[0]),
             ).fetchone()
             if known is None:
-                c.execute(INSERT, row)
+                inserted = c.execute(INSERT, row).lastrowid
+                if post is not None and inserted is not None:
+                    letters.post(c, inserted, post, now)
                 return Acceptance.ACCEPTED
             seq, state = known
             if state not in (State.REJECTED, State.DEAD):
                 return Acceptance.DUPLICATE
-            c.execute(REARM, (now, seq))
-            c.execute("DELETE FROM outcome WHERE seq = ?", (seq,))
+            _rearm(c, seq, now)
+            if post is not None:
+                letters.post(c, seq, post, now)
             return Acceptance.REARMED
+
+        return await self._writer.submit(job)
+
+    async def enqueue(self, delivery: Delivery, *, due: float, now: float) -> bool:
+        row = (delivery.id, delivery.digest, delivery.lane, delivery.event, now, due)
+        content = (orjson.dumps(delivery.headers), delivery.body)
+
+        def job(c: sqlite3.Connection) -> bool:
+            if c.execute(HASTEN, (due, delivery.digest)).rowcount:
+                return False
+            c.execute(ENQUEUE, (*row, *content))
+            return True
 
         return await self._writer.submit(job)
 
@@ -346,9 +382,17 @@ class SQLite:
         def job(c: sqlite3.Connection) -> tuple[WorkItem, ...]:
             c.execute(REAP, (now,))
             rows = c.execute(CLAIM, {"owner": owner, "lease": lease, "limit": limit, "now": now}).fetchall()
-            return tuple(_item(row, _outcomes(c, row[0])) for row in sorted(rows))
+            return tuple(_item(row, letters.outcomes(c, row[0])) for row in sorted(rows))
 
         return await self._writer.submit(job)
+
+    async def behind(self, lane: str, seq: int) -> Sequence[tuple[str, Headers, bytes]]:
+        asked = "SELECT event, headers, body FROM inbox WHERE lane = ? AND seq > ? AND state < 2 ORDER BY seq"
+
+        def job(c: sqlite3.Connection) -> Sequence[tuple[str, Headers, bytes]]:
+            return [(event, letters.headers(headers), body) for event, headers, body in c.execute(asked, (lane, seq))]
+
+        return await self._read(job)
 
     async def extend(self, owner: str, seqs: Iterable[int], *, lease: float, now: float) -> frozenset[int]:
         wanted = tuple(seqs)
@@ -397,13 +441,48 @@ class SQLite:
 
         await self._writer.submit(job)
 
-    async def prune(self, *, before: float) -> int:
-        def job(c: sqlite3.Connection) -> int:
-            old = "state IN (2, 3) AND ended < ?"
-            c.execute(f"DELETE FROM outcome WHERE seq IN (SELECT seq FROM inbox WHERE {old})", (before,))  # noqa: S608
-            return c.execute(f"DELETE FROM inbox WHERE {old}", (before,)).rowcount  # noqa: S608
+    async def rearm(self, delivery: str, *, now: float) -> bool:
+        def job(c: sqlite3.Connection) -> bool:
+            known = c.execute("SELECT seq, state FROM inbox WHERE id = ?", (delivery,)).fetchone()
+            if known is None or known[1] not in (State.REJECTED, State.DEAD):
+                return False
+            _rearm(c, known[0], now)
+            return True
 
         return await self._writer.submit(job)
+
+    async def prune(self, retention: Retention) -> int:
+        return await self._writer.submit(lambda c: letters.prune(c, retention))
+
+    async def owe(self, delivery: str, recipients: Sequence[Recipient], *, routed: bool = True) -> None:
+        await self._writer.submit(lambda c: letters.owe(c, delivery, recipients, routed=routed))
+
+    async def attempted(self, attempts: Sequence[Attempt]) -> None:
+        await self._writer.submit(lambda c: letters.attempted(c, attempts))
+
+    async def owed(self) -> Sequence[Due]:
+        return await self._read(letters.owed)
+
+    async def unrouted(self) -> Sequence[Unrouted]:
+        return await self._read(letters.unrouted)
+
+    async def unroute(self, delivery: str) -> bool:
+        return await self._writer.submit(lambda c: letters.unroute(c, delivery))
+
+    async def misroute(self, delivery: str, *, reason: str, now: float) -> None:
+        await self._writer.submit(lambda c: letters.misroute(c, delivery, reason, now))
+
+    async def fetch(self, delivery: str) -> tuple[Headers, bytes] | None:
+        return await self._read(lambda c: letters.fetch(c, delivery))
+
+    async def revive(self, delivery: str, recipients: Sequence[Recipient], *, now: float) -> Sequence[Due]:
+        return await self._writer.submit(lambda c: letters.revive(c, delivery, recipients, now))
+
+    async def deliveries(self, *, limit: int, dead: bool = False) -> Sequence[Summary]:
+        return await self._read(lambda c: letters.deliveries(c, limit, dead=dead))
+
+    async def story(self, delivery: str) -> Story | None:
+        return await self._read(lambda c: letters.story(c, delivery))
 
     async def backlog(self, *, now: float) -> Backlog:
         def job(c: sqlite3.Connection) -> Backlog:
@@ -446,16 +525,16 @@ class SQLite:
         statement = "INSERT OR REPLACE INTO document (kind, key, value) VALUES (?, ?, ?)"
         await self._writer.submit(lambda c: c.execute(statement, (kind, key, value)).rowcount)
 
+    async def documents(self, kind: str) -> Mapping[str, bytes]:
+        return await self._read(lambda c: dict(c.execute("SELECT key, value FROM document WHERE kind = ?", (kind,))))
+
     async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._reads, job)
 
     def _reads(self, job: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._reading is None:
-                self._reading = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-                self._reading.execute("PRAGMA query_only = 1")
-                self._reading.execute("PRAGMA wal_autocheckpoint = 0")
-                self._reading.execute("PRAGMA busy_timeout = 5000")
+                self._reading = _reader(self._path)
             self._reading.execute("BEGIN")  # one moment for all that the job reads
             try:
                 return job(self._reading)
@@ -477,9 +556,9 @@ def _changed(c: sqlite3.Connection, change: str, values: tuple[object, ...], own
     return c.execute(f"UPDATE inbox SET {change} {OWNED}", (*values, seq, owner)).rowcount == 1  # noqa: S608
 
 
-def _outcomes(c: sqlite3.Connection, seq: int) -> dict[str, Outcome]:
-    rows = c.execute("SELECT step, verdict, text, tries FROM outcome WHERE seq = ?", (seq,))
-    return {step: Outcome(Verdict(verdict), text, tries) for step, verdict, text, tries in rows}
+def _rearm(c: sqlite3.Connection, seq: int, now: float) -> None:
+    c.execute(REARM, (now, seq))
+    c.execute("DELETE FROM outcome WHERE seq = ?", (seq,))
 
 
 def _item(row: tuple[Any, ...], outcomes: dict[str, Outcome]) -> WorkItem:
@@ -489,7 +568,7 @@ def _item(row: tuple[Any, ...], outcomes: dict[str, Outcome]) -> WorkItem:
         id=id_,
         event=event,
         lane=lane,
-        headers=_headers(headers),
+        headers=letters.headers(headers),
         body=body,
         received=received,
         attempts=attempts,
@@ -498,5 +577,45 @@ def _item(row: tuple[Any, ...], outcomes: dict[str, Outcome]) -> WorkItem:
     )
 
 
-def _headers(stored: bytes) -> Headers:
-    return tuple((name, value) for name, value in orjson.loads(stored))
+def _reader(path: Path) -> sqlite3.Connection:
+    """A connection that never writes, and never checkpoints."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only = 1")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+@contextmanager
+def _looking(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file as it lies there, for a moment; raises Unusable where it cannot be read."""
+    if not path.is_file():
+        raise Unusable(f"There is no {path}.")
+    try:
+        connection = _reader(path)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise Unusable(
+                    f"{path} has schema version {version}; this Telefonistka knows version {SCHEMA_VERSION}."
+                )
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise Unusable(f"{path} cannot be read: {error}.") from error
+
+
+def deliveries(path: Path, *, limit: int, dead: bool = False) -> Sequence[Summary]:
+    """As SQLite.deliveries, of a file that nobody has open."""
+    with _looking(path) as connection:
+        return letters.deliveries(connection, limit, dead=dead)
+
+
+def story(path: Path, delivery: str) -> Story | None:
+    """As SQLite.story, of a file that nobody has open."""
+    with _looking(path) as connection:
+        return letters.story(connection, delivery)

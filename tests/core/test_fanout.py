@@ -305,7 +305,7 @@ def test_the_operators_hosts_narrow_all_and_permit_short_suffixes() -> None:
         allowed_hosts=("svc", "Example.com"),
     )
     assert urls(rules, push("lab/f")) == ["http://a.example.com/", "http://lab.svc/", "http://svc/"]
-    assert ["relay.allowedHosts" in reason for reason in reasons(rules, push("lab/f"))] == [True]
+    assert ["TELEFONISTKA_RELAY_ALLOWED_HOSTS" in reason for reason in reasons(rules, push("lab/f"))] == [True]
 
 
 def test_one_event_goes_to_a_bounded_number_of_endpoints() -> None:

@@ -317,3 +317,22 @@ def test_a_large_tree_is_checked_in_seconds() -> None:
     start = time.monotonic()
     assert said(root, *paths) == []
     assert time.monotonic() - start < 10
+
+
+RELAY = """\
+webhookEndpointRegexs:
+- expression: ^clusters/([^/]*)/.*
+  replacements:
+  - https://argocd-{1}.example.com/api/webhook
+  - https://argocd.${1}.com/api/webhook
+  - https://argocd.example.com/api/webhook
+"""
+
+
+def test_a_relay_rule_that_looks_like_a_slip_is_an_error_here() -> None:
+    """At run time it is a warning, since the original takes it as it stands."""
+    braces, short = said(RELAY)
+    assert braces == "4:5: error: '{1}' stays as it is in the URL; a capture is '${1}'"
+    assert short.startswith("5:5: error: 'https://argocd.${1}.com/api/webhook' gives no URL: a host with captures must")
+    allowed = lint.check(RELAY.encode(), {}, (), allowed_hosts=("com",))
+    assert [finding.line for finding in allowed] == [4]

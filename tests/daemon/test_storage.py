@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telefonistka.storage import Acceptance, Delivery, Outcome, State, Storage, Unavailable, Unusable, Verdict, sqlite
+from telefonistka.storage import (
+    Acceptance,
+    Delivery,
+    Outcome,
+    Retention,
+    State,
+    Storage,
+    Unavailable,
+    Unusable,
+    Verdict,
+    sqlite,
+)
 from telefonistka.storage.sqlite import SQLite
 from tests.daemon.values import delivery
 
@@ -95,6 +106,33 @@ async def test_one_item_of_a_lane_at_a_time(storage: Storage) -> None:
     assert await claim(storage) == ["a2"]
 
 
+async def test_own_work_waits_until_it_is_due(storage: Storage) -> None:
+    """Nothing of its lane waits with it, also when it is put off."""
+    assert await storage.enqueue(delivery("own", lane="a"), due=NOW + 60, now=NOW)
+    await storage.accept(delivery("1", lane="a"), now=NOW)
+    (item,) = await storage.claim("me", limit=9, lease=LEASE, now=NOW)
+    assert item.id == "1"
+    await storage.finish("me", item.seq, state=State.DONE, now=NOW)
+    assert await claim(storage, now=NOW + 59) == []
+    assert (await storage.backlog(now=NOW + 59)).oldest is None
+    own = await claim_one(storage, now=NOW + 60)
+    await storage.postpone("me", own, due=NOW + 120, blocks_until=NOW + 600, reason="later")
+    await storage.accept(delivery("2", lane="a"), now=NOW + 61)
+    assert await claim(storage, now=NOW + 61) == ["2"]
+
+
+async def test_own_work_that_waits_already_is_not_stored_twice(storage: Storage) -> None:
+    """The earlier time counts; once it is worked on, it may wait again."""
+    work = [delivery(id_, {"own": 1}, lane="a") for id_ in ("first", "second", "third")]
+    assert await storage.enqueue(work[0], due=NOW + 60, now=NOW)
+    assert not await storage.enqueue(work[1], due=NOW + 90, now=NOW)
+    assert not await storage.enqueue(work[1], due=NOW + 30, now=NOW)
+    running = await claim_one(storage, now=NOW + 30)
+    assert await storage.enqueue(work[2], due=NOW + 60, now=NOW + 30)
+    await storage.finish("me", running, state=State.DONE, now=NOW + 31)
+    assert await claim(storage, now=NOW + 60) == ["third"]
+
+
 async def test_a_waiting_item_holds_up_its_lane_for_a_bounded_time(storage: Storage) -> None:
     """And is never worked on beside a later one that overtook it."""
     for id_ in ("first", "second"):
@@ -172,7 +210,7 @@ async def test_old_work_is_forgotten_and_dead_letters_are_kept(storage: Storage)
     await storage.finish("me", done, state=State.DONE, now=NOW)
     await storage.bury("me", dead, reason="", now=NOW)
     await storage.finish("me", new, state=State.DONE, now=NOW + 50)
-    assert await storage.prune(before=NOW + 10) == 1
+    assert await storage.prune(Retention(before=NOW + 10, dead_before=NOW, size=1 << 30)) == 1
     backlog = await storage.backlog(now=NOW)
     assert (backlog.items[State.DONE], backlog.items[State.DEAD]) == (1, 1)
 
@@ -295,7 +333,7 @@ async def test_a_newer_schema_is_refused_with_both_versions(database: Path) -> N
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(Unusable, match=r"schema version 7, and this Telefonistka knows version 1"):
+    with pytest.raises(Unusable, match=r"schema version 7, and this Telefonistka knows version 2"):
         async with sqlite.opened(database):
             pass
 

@@ -1,0 +1,23 @@
+"""The benchmarks run: everything that they start works together. Their figures here say nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import intake, relay
+
+
+async def test_the_relays_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plain and saturated, each for a moment."""
+    await relay.measure(relay.Scale(blocks=1, seconds=0.2, burst=400, queued=10), tmp_path, ["bad", "full"])
+    text = capsys.readouterr().out
+    assert "beside 4 bad" in text
+    assert "400 deliveries" in text
+
+
+async def test_the_intakes_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every answer was a 202, and all of them are on disk."""
+    await intake.measure(tmp_path, most=200, half=0.2)
+    assert capsys.readouterr().out.count("on disk") == len(intake.KINDS)
