@@ -1,4 +1,4 @@
-"""Work items: deliveries go in once, come out by lane, and are tried until they end.
+"""Work items: deliveries and our own later work go in once, come out by lane, and are tried until they end.
 
 What belongs here: when an item is due, how long it may hold up its lane, what its body says. Where it is kept is
 the storage's business, what it means the worker's.
@@ -11,16 +11,21 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
+from uuid import uuid4
 
 import anyio
 import orjson
 
+from telefonistka.core import events
+from telefonistka.core.events import Event, Own
 from telefonistka.storage import (
     Acceptance,
     Backlog,
     Delivery,
     Headers,
     Outcome,
+    Post,
+    Retention,
     State,
     Storage,
     Verdict,
@@ -36,6 +41,8 @@ AFTER_LONGEST = 2 * 3600.0  # seconds; GitHub's windows are an hour, so a longer
 PATIENCE = 600.0  # seconds for which an item that waits holds up the later ones of its lane
 RETENTION = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days:
 # https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks
+SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
+DEAD_RETENTION = 8  # times as long, for what people may want to look at
 STALE = 300.0  # seconds; work that could be done and lies about for so long means that nobody does it
 
 JSON = "application/json"
@@ -55,21 +62,46 @@ class Inbox:
         *,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
+        retention: float = RETENTION,
+        size: int = SIZE,
     ) -> None:
         self._storage = storage
+        self._retention = retention
+        self._size = size
         self._clock = clock
         self._chance = chance
         self._news = anyio.Event()
 
-    async def accept(self, delivery: Delivery) -> Acceptance:
-        """The delivery is on disk; what that changed."""
-        acceptance = await self._storage.accept(delivery, now=self._clock())
-        self._news.set()
+    async def accept(self, delivery: Delivery, *, work: bool = True, post: Post | None = None) -> Acceptance:
+        """The delivery is on disk, with what the relay owes of it; what that changed."""
+        acceptance = await self._storage.accept(delivery, now=self._clock(), work=work, post=post)
+        if work:
+            self._news.set()
         return acceptance
+
+    async def enqueue(self, event: Own, *, after: float = 0.0) -> None:
+        """An event of our own is on disk, to be worked on after so many seconds."""
+        name, payload = events.written(event)
+        work = Delivery(
+            id=f"own-{uuid4()}", event=name, lane=events.lane(payload), headers=(), body=orjson.dumps(payload)
+        )
+        now = self._clock()
+        await self._storage.enqueue(work, due=now + after, now=now)
+        self._news.set()
 
     async def claim(self, owner: str, *, limit: int) -> tuple[WorkItem, ...]:
         """Up to `limit` items that are the owner's until it ends them, or stops extending them."""
         return await self._storage.claim(owner, limit=limit, lease=LEASE, now=self._clock())
+
+    async def behind(self, item: WorkItem) -> list[Event]:
+        """The events that wait in the item's lane behind it; what cannot be understood is left out."""
+        found = []
+        for name, headers, body in await self._storage.behind(item.lane, item.seq):
+            try:
+                found.append(events.parse(name, payload(headers, body)))
+            except (Unreadable, events.Malformed):
+                continue
+        return found
 
     async def extend(self, owner: str, seqs: Iterable[int]) -> frozenset[int]:
         """The items that are still the owner's, for another lease."""
@@ -105,9 +137,20 @@ class Inbox:
         """Everything that the owner still has waits for another one."""
         await self._storage.release(owner)
 
+    async def rearm(self, delivery: str) -> bool:
+        """An item that was rejected or given up is as new; False: there is no such item."""
+        rearmed = await self._storage.rearm(delivery, now=self._clock())
+        self._news.set()
+        return rearmed
+
     async def prune(self) -> int:
-        """How many items were forgotten because nobody can send them again."""
-        return await self._storage.prune(before=self._clock() - RETENTION)
+        """How many items were forgotten because nobody can send them again, or because they are too many."""
+        now, total = self._clock(), 0
+        dead_before = now - DEAD_RETENTION * self._retention
+        retention = Retention(before=now - self._retention, dead_before=dead_before, size=self._size)
+        while pruned := await self._storage.prune(retention):
+            total += pruned
+        return total
 
     async def wait(self, seconds: float) -> None:
         """Something changed since the last wait, or the time is over."""

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from telefonistka.errors import TryAgain
 from telefonistka.storage import Storage
+from telefonistka.telemetry import log
 
 T = TypeVar("T")
 
@@ -39,6 +40,16 @@ class Ledger:
         """The document; None: there is none. Raises ValueError where it is not a `type_`."""
         stored = await self._storage.get(kind, key)
         return None if stored is None else _adapter(type_).validate_python(json.loads(stored))
+
+    async def every(self, kind: str, type_: type[T]) -> list[T]:
+        """All documents of a kind; one that is not a `type_` is left out, with a word in the log."""
+        found = []
+        for key, stored in (await self._storage.documents(kind)).items():
+            try:
+                found.append(_adapter(type_).validate_python(json.loads(stored)))
+            except ValueError as error:
+                log.warning("a document cannot be read", kind=kind, key=key, reason=str(error))
+        return found
 
     async def put(self, kind: str, key: str, value: object) -> None:
         """The document is on disk, in the place of an earlier one."""

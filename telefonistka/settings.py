@@ -7,8 +7,10 @@ https://systemd.io/CREDENTIALS/
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,15 @@ from urllib.parse import unquote, urlsplit
 
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # as the original reads them; anything else is false
 DATABASE = "telefonistka.db"
+SOCKET = "admin.sock"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 PORT = 8080
+MAX_AUTO_MERGE_DELETIONS = 50  # files of one promotion
+MAX_AGE = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days
+MAX_SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Invalid(Exception):  # noqa: N818 - what it says of the settings
@@ -54,6 +64,17 @@ class AppCredentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GitHub:
+    """Where GitHub is and who we are there: what a command needs that is not the daemon."""
+
+    credentials: TokenCredentials | AppCredentials
+    host: str
+    ca_file: Path | None
+    write_interval: float  # seconds
+    notify_interval: float  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that the daemon is told."""
 
@@ -68,11 +89,71 @@ class Settings:
     github_notify_interval: float  # seconds
     handle_self_comment: bool
     log_level: str
+    approver: TokenCredentials | AppCredentials | None = None  # the second identity; needed where approval is asked for
+    # The ceiling: what repositories may ask for at most.
+    github_repositories: tuple[str, ...] = ()  # "owner/name" or "owner/*"; none: all
+    promotion_targets: tuple[str, ...] = ()  # directories; none: all
+    promotion_auto_merge: bool = True
+    promotion_auto_approve: bool = True
+    promotion_max_auto_merge_deletions: int = MAX_AUTO_MERGE_DELETIONS
+    admin_listen: Address | Path | None = None  # a path is a unix socket; None: nowhere
+    relay_allowed_hosts: tuple[str, ...] = ()  # a host, or all below it; none: all that the rules for hosts let pass
+    relay_allowed_networks: tuple[Network, ...] = ()  # special ones that may be reached all the same
+    relay_insecure_tls: bool = False  # repositories may turn the check of certificates off
+    relay_ca_file: Path | None = None
+    relay_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # by host; "" is every other host
+    storage_max_age: float = MAX_AGE  # seconds that a delivery is kept after its end
+    storage_max_size: int = MAX_SIZE  # bytes
+    templates_path: Path | None = None  # the operator's own words
+    status_url_template: Path | None = None  # where commit statuses lead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What is set about the world outside of this machine, for a look at it."""
+
+    github: GitHub
+    approver: TokenCredentials | AppCredentials | None
+    webhook_secret: bytes | None = field(repr=False)  # the first one
+    github_repositories: tuple[str, ...]
+    relay_allowed_hosts: tuple[str, ...]
+    relay_allowed_networks: tuple[Network, ...]
+    relay_insecure_tls: bool
+    relay_ca_file: Path | None
+    relay_secrets: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where the daemon's operator finds it, and the file to look into where it does not run."""
+
+    listen: Address | Path
+    database: Path
+
+
+def admin(environ: Mapping[str, str]) -> Admin:
+    """The settings that a command needs to talk to the daemon; raises Invalid as `read` does."""
+    return _Reading(environ).admin()
+
+
+def relay_allowed_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The hosts that the operator's list allows, for a look at the rules."""
+    return _Reading(environ).hosts()
+
+
+def outside(environ: Mapping[str, str]) -> Outside:
+    """The settings that a look at GitHub and at the relay's endpoints needs; raises Invalid as `read` does."""
+    return _Reading(environ).outside()
 
 
 def read(environ: Mapping[str, str]) -> Settings:
     """The settings; raises Invalid with everything that is wrong with them."""
     return _Reading(environ).settings()
+
+
+def github(environ: Mapping[str, str]) -> GitHub:
+    """The settings that are about GitHub alone; raises Invalid as `read` does."""
+    return _Reading(environ).github()
 
 
 class _Reading:
@@ -81,6 +162,40 @@ class _Reading:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._problems: list[str] = []
+
+    def admin(self) -> Admin:
+        state_dir = self._state_path()
+        found = Admin(self._admin_listen(state_dir), self._database(state_dir))
+        if self._problems:
+            raise Invalid(tuple(self._problems))
+        return found
+
+    def hosts(self) -> tuple[str, ...]:
+        name = "TELEFONISTKA_RELAY_ALLOWED_HOSTS"
+        found = tuple(host.lower().strip(".") for host in self._list(name))
+        for host in found:
+            if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:]+", host):
+                self._problems.append(
+                    f"{name} has {host!r}. Set it to hosts such as argocd.example.com, or example.com for all below it."
+                )
+        return found
+
+    def outside(self) -> Outside:
+        secrets = self._secret("GITHUB_WEBHOOK_SECRET", "github-webhook-secret").split()
+        approver, repositories = self._identity("APPROVER_"), self._repositories()
+        networks, insecure = self._networks(), self._switch("TELEFONISTKA_RELAY_INSECURE_TLS", default=False)
+        ca_file, relay_secrets = self._file("TELEFONISTKA_RELAY_CA_FILE"), self._relay_secrets()
+        return Outside(
+            github=self.github(),  # which raises what is wrong with any of them
+            approver=approver,
+            webhook_secret=secrets[0].encode("utf-8", "surrogateescape") if secrets else None,
+            github_repositories=repositories,
+            relay_allowed_hosts=self.hosts(),
+            relay_allowed_networks=networks,
+            relay_insecure_tls=insecure,
+            relay_ca_file=ca_file,
+            relay_secrets=relay_secrets,
+        )
 
     def settings(self) -> Settings:
         """All of them; a field that has a problem holds something harmless until Invalid is raised."""
@@ -97,10 +212,41 @@ class _Reading:
             github_notify_interval=self._seconds("TELEFONISTKA_GITHUB_NOTIFY_INTERVAL", 3.0),
             handle_self_comment=self._text("HANDLE_SELF_COMMENT") in TRUE,
             log_level=self._text("LOG_LEVEL") or "info",
+            # The original wants it set wherever it is used or not, so it may be anything: even the first identity.
+            approver=self._identity("APPROVER_"),
+            github_repositories=self._repositories(),
+            promotion_targets=self._list("TELEFONISTKA_PROMOTION_TARGETS"),
+            admin_listen=self._admin_listen(state_dir),
+            relay_allowed_hosts=self.hosts(),
+            relay_allowed_networks=self._networks(),
+            relay_insecure_tls=self._switch("TELEFONISTKA_RELAY_INSECURE_TLS", default=False),
+            relay_ca_file=self._file("TELEFONISTKA_RELAY_CA_FILE"),
+            relay_secrets=self._relay_secrets(),
+            templates_path=self._directory("TEMPLATES_PATH"),
+            status_url_template=self._path("CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"),
+            storage_max_age=self._seconds("TELEFONISTKA_STORAGE_MAX_AGE", MAX_AGE),
+            storage_max_size=self._count("TELEFONISTKA_STORAGE_MAX_SIZE", MAX_SIZE >> 20) << 20,
+            promotion_auto_merge=self._switch("TELEFONISTKA_PROMOTION_AUTO_MERGE", default=True),
+            promotion_auto_approve=self._switch("TELEFONISTKA_PROMOTION_AUTO_APPROVE", default=True),
+            promotion_max_auto_merge_deletions=self._count(
+                "TELEFONISTKA_PROMOTION_MAX_AUTO_MERGE_DELETIONS", MAX_AUTO_MERGE_DELETIONS
+            ),
         )
         if self._problems:
             raise Invalid(tuple(self._problems))
         return settings
+
+    def github(self) -> GitHub:
+        found = GitHub(
+            credentials=self._github(),
+            host=self._github_host(),
+            ca_file=self._file("TELEFONISTKA_GITHUB_CA_FILE"),
+            write_interval=self._seconds("TELEFONISTKA_GITHUB_WRITE_INTERVAL", 1.0),
+            notify_interval=self._seconds("TELEFONISTKA_GITHUB_NOTIFY_INTERVAL", 3.0),
+        )
+        if self._problems:
+            raise Invalid(tuple(self._problems))
+        return found
 
     def _text(self, name: str) -> str:
         return self._environ.get(name, "").strip()
@@ -134,39 +280,72 @@ class _Reading:
         return secrets
 
     def _github(self) -> TokenCredentials | AppCredentials:
-        if self._text("GITHUB_APP_ID"):
-            return self._app()
-        token = self._secret("GITHUB_OAUTH_TOKEN", "github-oauth-token")
-        if not token:
+        found = self._identity("")
+        if found is None:
             self._problems.append(
                 "GITHUB_APP_ID and GITHUB_OAUTH_TOKEN are not set. Set GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY_PATH "
                 "for a GitHub App, or GITHUB_OAUTH_TOKEN (credential github-oauth-token) for a token."
             )
-        elif not (token.isascii() and token.isprintable() and " " not in token):
-            self._problems.append("GITHUB_OAUTH_TOKEN is not a token. Copy it again, without anything around it.")
-        return TokenCredentials(token)
+        return found or TokenCredentials("")
 
-    def _app(self) -> AppCredentials:
-        text = self._text("GITHUB_APP_ID")
+    def _identity(self, prefix: str) -> TokenCredentials | AppCredentials | None:
+        """Who the variables with this prefix say we are; None where they are not set."""
+        if self._text(f"{prefix}GITHUB_APP_ID"):
+            return self._app(prefix)
+        name = f"{prefix}GITHUB_OAUTH_TOKEN"
+        token = self._secret(name, _credential_name(name))
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            self._problems.append(f"{name} is not a token. Copy it again, without anything around it.")
+        return TokenCredentials(token) if token else None
+
+    def _app(self, prefix: str) -> AppCredentials:
+        name = f"{prefix}GITHUB_APP_ID"
+        text = self._text(name)
         number = int(text) if text.isascii() and text.isdecimal() else 0
         if not number:
-            self._problems.append(f"GITHUB_APP_ID is {text!r}. Set it to the App's id, a number on its settings page.")
-        return AppCredentials(number, self._private_key())
+            self._problems.append(f"{name} is {text!r}. Set it to the App's id, a number on its settings page.")
+        return AppCredentials(number, self._private_key(prefix))
 
-    def _private_key(self) -> str:
-        name = "GITHUB_APP_PRIVATE_KEY_PATH"
+    def _private_key(self, prefix: str) -> str:
+        name = f"{prefix}GITHUB_APP_PRIVATE_KEY_PATH"
+        credential = _credential_name(name.removesuffix("_PATH"))
         path = self._text(name)
-        key = self._contents(Path(path), name) if path else self._credential("github-app-private-key")
+        key = self._contents(Path(path), name) if path else self._credential(credential)
         if not path and not key:
             self._problems.append(
-                f"{name} is not set, but GITHUB_APP_ID is. Set it to the path of the App's private key (.pem), "
-                "or give a credential github-app-private-key."
+                f"{name} is not set, but {prefix}GITHUB_APP_ID is. Set it to the path of the App's private key "
+                f"(.pem), or give a credential {credential}."
             )
         elif key and not ("PRIVATE KEY-----" in key and key.startswith("-----BEGIN ")):
             self._problems.append(
                 f"{name} does not name a private key. Give the .pem file that GitHub made for the App."
             )
         return key
+
+    def _repositories(self) -> tuple[str, ...]:
+        name = "TELEFONISTKA_GITHUB_REPOSITORIES"
+        found = self._list(name)
+        for one in found:
+            owner, _, repository = one.partition("/")
+            if not owner or not repository or "/" in repository:
+                self._problems.append(f"{name} has {one!r}. Set it to owner/name or owner/*, separated by commas.")
+        return found
+
+    def _list(self, name: str) -> tuple[str, ...]:
+        return tuple(one for part in self._text(name).split(",") if (one := part.strip()))
+
+    def _switch(self, name: str, *, default: bool) -> bool:
+        text = self._text(name)
+        if text and text not in TRUE | FALSE:
+            self._problems.append(f"{name} is {text!r}. Set it to true or false, or leave it out: {default}.")
+        return text in TRUE if text else default
+
+    def _count(self, name: str, default: int) -> int:
+        text = self._text(name)
+        if text and not (text.isascii() and text.isdecimal()):
+            self._problems.append(f"{name} is {text!r}. Set it to a number, such as {default}.")
+            return default
+        return int(text) if text else default
 
     def _github_host(self) -> str:
         text = self._text("GITHUB_HOST")
@@ -192,10 +371,55 @@ class _Reading:
             return Address("", 0)
         return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - what ":8080" means everywhere
 
-    def _state_dir(self) -> Path:
+    def _admin_listen(self, state_dir: Path) -> Address | Path:
+        name = "TELEFONISTKA_ADMIN_LISTEN"
+        text = self._text(name)
+        if "/" in text or not text:
+            return Path(text.removeprefix("unix:")).absolute() if text else state_dir / SOCKET
+        host, _, port = text.rpartition(":")
+        address = Address(host.strip("[]"), int(port) if port.isascii() and port.isdecimal() else 0)
+        # Whoever reaches it may send deliveries again, so it is for this machine alone.
+        if address.host not in LOOPBACK or not 0 < address.port < 65536:
+            self._problems.append(
+                f"{name} is {text!r}. Set it to the path of a unix socket, or to an address of this machine alone, "
+                "such as 127.0.0.1:8081."
+            )
+        return address
+
+    def _networks(self) -> tuple[Network, ...]:
+        name = "TELEFONISTKA_RELAY_ALLOWED_NETWORKS"
+        found = []
+        for text in self._list(name):
+            try:
+                found.append(ipaddress.ip_network(text))
+            except ValueError:
+                self._problems.append(
+                    f"{name} has {text!r}. Set it to networks such as 127.0.0.0/8, with commas between."
+                )
+        return tuple(found)
+
+    def _relay_secrets(self) -> dict[str, bytes]:
+        """The credentials `relay-secret` and `relay-secret-<host>`."""
+        directory = self._text("CREDENTIALS_DIRECTORY")
+        if not directory or not Path(directory).is_dir():
+            return {}
+        found = {}
+        for path in sorted(Path(directory).glob("relay-secret*")):
+            host = path.name.removeprefix("relay-secret").removeprefix("-").lower()
+            secret = self._credential(path.name).strip()
+            if not secret:
+                self._problems.append(f"The credential {path.name} is empty. Give the secret, or take the file away.")
+            found[host] = secret.encode("utf-8", "surrogateescape")
+        return found
+
+    def _state_path(self) -> Path:
         # systemd's StateDirectory= may name several, separated by colons; the first is ours.
         given = self._text("TELEFONISTKA_STATE_DIR") or self._text("STATE_DIRECTORY").split(":")[0] or "state"
-        path = Path(given).absolute()
+        return Path(given).absolute()
+
+    def _state_dir(self) -> Path:
+        path = self._state_path()
+        given = str(path)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -226,6 +450,19 @@ class _Reading:
             return state_dir / DATABASE
         return Path(unquote(url.path))
 
+    def _path(self, name: str) -> Path | None:
+        text = self._text(name)
+        return Path(text) if text else None
+
+    def _directory(self, name: str) -> Path | None:
+        path = self._path(name)
+        if path is not None and not (path.is_dir() and os.access(path, os.R_OK | os.X_OK)):
+            self._problems.append(
+                f"{name} is {str(path)!r}, no directory that can be read. Set it to one, or leave it out."
+            )
+            return None
+        return path
+
     def _file(self, name: str) -> Path | None:
         text = self._text(name)
         if not text:
@@ -248,3 +485,8 @@ class _Reading:
             self._problems.append(f"{name} is {text!r}. Set it to a number of seconds, such as {default:g}.")
             return default
         return seconds
+
+
+def _credential_name(variable: str) -> str:
+    """The name of the credential file that may stand for a variable."""
+    return variable.lower().replace("_", "-")

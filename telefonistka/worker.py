@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from uuid import uuid4
 
@@ -17,10 +17,12 @@ import anyio
 from telefonistka import handlers, telemetry
 from telefonistka import inbox as inboxes
 from telefonistka.core import comments, events
-from telefonistka.core.events import Event, PullRequest, Repository
+from telefonistka.core.events import Checked, Comment, Event, Ignored, Own, PullRequest, Repository, Review
 from telefonistka.errors import Rejected, TryAgain
-from telefonistka.handlers import Context, Done, Handler
+from telefonistka.handlers import Context, Done, Handler, statuses
+from telefonistka.handlers.journal import Journal, Seen
 from telefonistka.inbox import Inbox, Outcome, Unreadable, Verdict, WorkItem
+from telefonistka.ledger import Ledger
 from telefonistka.storage import Unavailable
 from telefonistka.telemetry import log
 
@@ -35,10 +37,12 @@ DEADLINE = 3600.0  # seconds for one try of a handler; a hundred paced promotion
 # Steps of an item beside its handlers; no handler has such a name.
 PENDING = "status: pending"
 VERDICT = "status: verdict"
+SUPERSEDED = "superseded by a newer push"
 
 Contexts = Callable[[Repository], Awaitable[Context]]
 Route = Callable[[Event], tuple[Handler, ...]]
 Step = Callable[[], Awaitable[Done]]
+Known = PullRequest | Review | Checked | Comment | Own
 
 
 class Lost(Exception):  # noqa: N818 - never leaves this module
@@ -76,9 +80,11 @@ class Worker:
         contexts: Contexts,
         *,
         route: Route = handlers.route,
+        ledger: Ledger | None = None,
         parallel: int = PARALLEL,
     ) -> None:
         self._inbox = inbox
+        self._ledger = ledger
         self._contexts = contexts
         self._route = route
         self._parallel = parallel
@@ -178,35 +184,63 @@ class Worker:
         except (Unreadable, events.Malformed) as error:
             await self._bury(item, f"not understood: {error}")
             return
+        if isinstance(event, PullRequest) and item.event == "pull_request":
+            await self._see(item, event)
         wanted = self._route(event)
-        if not isinstance(event, PullRequest) or not wanted:
+        if isinstance(event, Ignored) or not wanted:
             _held(await self._inbox.finish(self._owner, item))
             return
-        with telemetry.bound(repo=event.repository.slug, pull=event.number):
-            await self._pull_request(item, event, wanted)
+        with telemetry.bound(repo=event.repository.slug, pull=getattr(event, "number", None)):
+            await self._handle(item, event, wanted)
 
-    async def _pull_request(self, item: WorkItem, event: PullRequest, wanted: Collection[Handler]) -> None:
+    async def _see(self, item: WorkItem, event: PullRequest) -> None:
+        """The head that the delivery tells of is noted: what people ask for next is meant for that one."""
+        if self._ledger is None:
+            return
+        journal = Journal(self._ledger, event.repository.id)
+        seen = await journal.seen(event.number)
+        if seen is None or seen.seq < item.seq:
+            await journal.put_seen(event.number, Seen(head=event.head_sha, seq=item.seq))
+
+    async def _is_outdated(self, item: WorkItem, event: Known, handler: Handler) -> bool:
+        """Whether the handler's work is done anew for a newer head."""
+        if not isinstance(event, PullRequest) or not handlers.supersedes(event, event, handler):
+            return False
+        newer = [*await self._inbox.behind(item), *await self._passed(item, event)]
+        return any(handlers.supersedes(one, event, handler) for one in newer)
+
+    async def _passed(self, item: WorkItem, event: PullRequest) -> list[Event]:
+        """The event with a newer head, where that one went past while this one waited."""
+        seen = await Journal(self._ledger, event.repository.id).seen(event.number) if self._ledger else None
+        passed = seen is not None and seen.seq > item.seq and seen.head != event.head_sha
+        return [replace(event, head_sha=seen.head)] if passed and seen else []
+
+    async def _handle(self, item: WorkItem, event: Known, wanted: Collection[Handler]) -> None:
         work = Work(item, dict(item.outcomes))
         unfinished = [handler for handler in wanted if not work.ended(handler.name)]
         if item.crashes >= CRASHES:
             for handler in unfinished:
                 await self._store(work, handler.name, Outcome(Verdict.BROKEN, "the process died with it", TRIES_BROKEN))
         elif unfinished:
-            if not work.ended(PENDING):
-                await self._step(work, PENDING, self._status(event, "pending", "Working on it"), may_fail=True)
             for handler in unfinished:
+                if await self._is_outdated(item, event, handler):
+                    await self._store(work, handler.name, Outcome(Verdict.DONE, SUPERSEDED))
+                    continue
+                if _reporting(event, wanted) and not work.ended(PENDING):
+                    await self._step(work, PENDING, self._status(event, "pending", "Working on it"), may_fail=True)
                 await self._step(work, handler.name, self._handler(event, handler))
         if not work.retries:
             await self._conclude(work, event, wanted)
         if work.retries:
             await self._postpone(work)
 
-    async def _conclude(self, work: Work, event: PullRequest, wanted: Collection[Handler]) -> None:
+    async def _conclude(self, work: Work, event: Known, wanted: Collection[Handler]) -> None:
         """Every handler has ended: the status says how, then the item ends, too."""
-        endings = {handler.name: work.outcomes[handler.name] for handler in wanted}
-        failed = [outcome for outcome in endings.values() if outcome.verdict is not Verdict.DONE]
-        if not work.ended(VERDICT):
-            texts = "; ".join(comments.status(outcome.text) for outcome in failed or endings.values())
+        reporting = [work.outcomes[handler.name] for handler in _reporting(event, wanted)]
+        untouched = PENDING not in work.outcomes and all(outcome.text == SUPERSEDED for outcome in reporting)
+        if reporting and not untouched and not work.ended(VERDICT):
+            failed = [outcome for outcome in reporting if outcome.verdict is not Verdict.DONE]
+            texts = "; ".join(filter(None, (comments.status(outcome.text) for outcome in failed or reporting)))
             state = "error" if failed else "success"
             await self._step(work, VERDICT, self._status(event, state, texts))
         if work.retries:
@@ -215,7 +249,8 @@ class Worker:
         if dead:
             await self._bury(work.item, "; ".join(f"{step}: {outcome.text}" for step, outcome in dead.items()))
         else:
-            _held(await self._inbox.finish(self._owner, work.item, rejected=bool(failed)))
+            rejected = any(work.outcomes[handler.name].verdict is not Verdict.DONE for handler in wanted)
+            _held(await self._inbox.finish(self._owner, work.item, rejected=rejected))
 
     async def _step(self, work: Work, name: str, step: Step, *, may_fail: bool = False) -> None:
         """The step was tried; its outcome is stored, and a try that is to follow noted unless the step may fail."""
@@ -265,20 +300,28 @@ class Worker:
         telemetry.dead_letter()
         log.error("dead letter", reason=reason)
 
-    def _handler(self, event: PullRequest, handler: Handler) -> Step:
+    def _handler(self, event: Known, handler: Handler) -> Step:
         async def step() -> Done:
             with anyio.fail_after(DEADLINE):
                 return await handler.run(event, await self._contexts(event.repository))
 
         return step
 
-    def _status(self, event: PullRequest, state: str, text: str) -> Step:
+    def _status(self, event: Known, state: str, text: str) -> Step:
+        assert isinstance(event, PullRequest)
+
         async def step() -> Done:
             context = await self._contexts(event.repository)
-            await context.repo.set_status(event.head_sha, state, comments.status(text))
+            journal = Journal(context.ledger, event.repository.id)
+            await statuses.tell(context, journal, event.number, event.head_sha, state, text)
             return Done(state)
 
         return step
+
+
+def _reporting(event: Known, wanted: Collection[Handler]) -> list[Handler]:
+    """The handlers whose ending is the commit status of the event's pull request."""
+    return [handler for handler in wanted if handler.reports and isinstance(event, PullRequest)]
 
 
 async def _ending(step: Step) -> Done | Exception:

@@ -7,58 +7,202 @@ files and gives them to `Words`. A promotion pull request's title and body have 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from telefonistka.core import chart, markdown, parts
+from telefonistka.core import drift as drifts
 from telefonistka.core import lineage as lineages
+from telefonistka.core import promotion as promotions
 from telefonistka.core.config import Finding
+from telefonistka.core.drift import Content, Drift
 from telefonistka.core.lineage import Lineage
-from telefonistka.core.promotion import Plan, Promotion
+from telefonistka.core.markdown import code as code
+from telefonistka.core.markdown import cut as _cut
+from telefonistka.core.markdown import inert as inert
+from telefonistka.core.parts import BUDGET as BUDGET
+from telefonistka.core.promotion import Files, Plan, Promotion
+from telefonistka.core.results import Result, Standing
+from telefonistka.core.trees import Oid
 
 TAG = "<!-- telefonistka_tag -->"
 TITLE_RUNES = 250  # the original's cut; GitHub takes 256
-BUDGET = 65_000  # characters of a body or comment; GitHub refuses more than 65,536
+DELETIONS_BUDGET = 15_000  # characters of a body for what is deleted
 COMMIT_SUBJECT = "Syncing from "
 STATUS_LIMIT = 140  # characters: https://docs.github.com/en/rest/commits/statuses#create-a-commit-status
 
 _BLANK = "&nbsp;" * 4
-_BREAK = "&#8203;"  # a space without width: it ends what GitHub would turn into a link or a mention
-_SPECIAL = re.compile(r"[\\`*\[\]|~]|^[-+>=]", re.MULTILINE)
-_REFERENCE = re.compile(r"(?i)@|#|\bGH-|://|[0-9a-f]{6}(?=[0-9a-f])")  # six digits are too few for a commit
+_MARKER = re.compile(r"<!-- telefonistka (\S+) -->")
+# A comment's last line may name the trace that wrote it, which is no news to anybody.
+_TRACE = re.compile(r"\n<!-- trace \S* -->\s*\Z")
 
 
 class Words:
     """The comments, filled from templates: file name → Markdown with Jinja2.
 
-    Raises jinja2.TemplateError where a template is broken.
+    `own` are an operator's in the place of ours. One that fails with what there is to say is not used for that, and
+    `complain` is told. Raises jinja2.TemplateError where a template is broken.
     """
 
-    def __init__(self, templates: Mapping[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            loader=jinja2.DictLoader(templates),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(code=code, inert=inert)
-        self._templates = {name: environment.get_template(name) for name in templates}
+    def __init__(
+        self,
+        templates: Mapping[str, str],
+        own: Mapping[str, str] = MappingProxyType({}),
+        complain: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._templates = _compiled(templates)
+        self._own = _compiled({**templates, **own}) if own else self._templates
+        self._complain = complain
 
-    def plan(self, plan: Plan) -> str:
-        """What the merge of a pull request leads to, and why it leads to nothing else."""
-        return self._filled("plan", plan=plan)
+    def plan(self, plan: Plan) -> tuple[str, ...]:
+        """What the merge of a pull request leads to, and why it leads to nothing else: one or more comments."""
+        return self._parts("plan", **_facts(plan))
+
+    def plan_text(self, plan: Plan) -> str:
+        """The same for a terminal, in one piece."""
+        return parts.whole(self._text("plan", **_facts(plan)))
+
+    def chart(self, plan: Plan) -> str:
+        """What is promoted where, as a Mermaid chart alone."""
+        return self._text("chart", **_facts(plan))
+
+    def no_plan(self, findings: Collection[Finding]) -> str:
+        """Why there is no plan: what `broken_config` says, in its place."""
+        return self._filled("broken_config", kind="plan", findings=findings)
+
+    def drift(self, drift: Drift, contents: Mapping[Oid, Content], *, page: str, branch: str) -> tuple[str, ...]:
+        """Which targets are not what their sources are: one or more comments.
+
+        `page` is the repository's address for people, `branch` the default branch's name.
+        """
+        shown = [(one, list(drifts.files(one, contents))) for one in drift.unexplained]
+        return self._parts("drift", drift=drift, shown=shown, page=page, branch=branch, reasons=drifts.Reason)
+
+    def no_drift(self, *, branch: str) -> str:
+        """What stands in the place of a drift that is gone."""
+        return self._filled("no_drift", kind="drift", branch=branch)
 
     def broken_config(self, findings: Collection[Finding]) -> str:
         """Why nothing is promoted: the repository's own file cannot be used."""
         return self._filled("broken_config", findings=findings)
 
-    def _filled(self, kind: str, **facts: Any) -> str:
-        start = f"{TAG}\n{marker(kind)}\n"
-        text = re.sub(r"\n{3,}", "\n\n", self._templates[f"{kind}.md"].render(facts))
-        return start + _cut(text, BUDGET - len(start))
+    def result(self, results: Collection[Result], plan: Plan) -> tuple[str, ...]:
+        """What came of a merge, and where it stands now: one or more comments."""
+        ended = all(one.has_ended for one in results)
+        return self._parts("result", results=results, plan=plan, ended=ended, standings=Standing)
+
+    def newer(self, by: int | None, *, changed: bool) -> str:
+        """What becomes of an open promotion whose source has moved on."""
+        return self._filled("newer", by=by, changed=changed)
+
+    def command(self, kind: str, **facts: Any) -> str:
+        """The reply to one comment: what can be asked for, or why something was not done."""
+        return self._filled("command", kind=kind, **facts)
+
+    def check(self, findings: Collection[Finding], *, head: str, broken: bool) -> str:
+        """What is wrong with the configuration files that a pull request changes."""
+        return self._filled("check", findings=findings, head=head, broken=broken)
+
+    def merge(self, reason: str, *, waits: bool) -> str:
+        """Why a promotion is not merged by itself: yet, or at all."""
+        return self._filled("merge", reason=reason, waits=waits)
+
+    def unapproved(self, reason: str) -> str:
+        """Why a promotion has no approval of the second identity."""
+        return self._filled("unapproved", reason=reason)
+
+    def ceiling(self, excesses: Collection[str]) -> str:
+        """What a configuration asks for in vain."""
+        return self._filled("ceiling", excesses=excesses)
+
+    def _filled(self, name: str, *, kind: str | None = None, **facts: Any) -> str:
+        start = f"{TAG}\n{marker(kind or name)}\n"
+        return start + _cut(self._text(name, **facts), BUDGET - len(start))
+
+    def _parts(self, kind: str, **facts: Any) -> tuple[str, ...]:
+        def notice(names: Sequence[str], count: int) -> str:
+            return self._text("left_out", kind=kind, names=names, count=count, **facts)
+
+        head = f"{TAG}\n{marker(kind)}\n"
+        return parts.packed(self._text(kind, **facts), head, self._text("continued") + "\n\n", notice)
+
+    def _text(self, name: str, **facts: Any) -> str:
+        file = f"{name}.md"
+        try:
+            text = self._own[file].render(facts)
+        except Exception as error:
+            if self._own is self._templates:
+                raise
+            # Whatever somebody wrote into it: better our words than none.
+            self._complain(f"{file}: {type(error).__name__}: {error}")
+            text = self._templates[file].render(facts)
+        return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _environment(templates: Mapping[str, str]) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=jinja2.DictLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        code=code,
+        inert=inert,
+        cell=markdown.cell,
+        fenced=markdown.fenced,
+        files=files,
+        html=markdown.html,
+        node=markdown.node,
+        path=markdown.path,
+    )
+    environment.globals.update(part=parts.start)
+    return environment
+
+
+def _compiled(templates: Mapping[str, str]) -> dict[str, jinja2.Template]:
+    environment = _environment(templates)
+    return {name: environment.get_template(name) for name in templates}
+
+
+def faults(templates: Mapping[str, str], own: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with an operator's templates, each by file and line: syntax, or a name that nothing stands for."""
+    environment = _environment({**templates, **own})
+    for name, text in sorted(own.items()):
+        try:
+            tree = environment.parse(text, name)
+            environment.compile(tree, name)
+            unknown = meta.find_undeclared_variables(tree) - _known(environment, templates[name])
+        except jinja2.TemplateSyntaxError as error:
+            yield f"{name}:{error.lineno}: {error.message}"
+            continue
+        used = [one for one in tree.find_all(nodes.Name) if one.name in unknown]
+        for one in {one.name: one for one in reversed(used)}.values():
+            yield f"{name}:{one.lineno}: nothing is called {one.name!r} here"
+        for other in tree.find_all(nodes.Include):
+            if isinstance(other.template, nodes.Const) and other.template.value not in {*templates, *own}:
+                yield f"{name}:{other.lineno}: there is no template {other.template.value!r}"
+
+
+def _known(environment: ImmutableSandboxedEnvironment, text: str) -> set[str]:
+    """The names that our own template of a comment uses: all that there is to say of it."""
+    return {*meta.find_undeclared_variables(environment.parse(text)), *environment.globals}
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    return {"plan": plan, "chart": chart.of(plan), "why": promotions.why_nothing(plan)}
+
+
+def files(count: Files) -> str:
+    """How many files of a target are touched, in words."""
+    told = {"added": count.added, "changed": count.changed, "removed": count.removed}
+    return ", ".join(f"{number} {word}" for word, number in told.items() if number) or "no files"
 
 
 def marker(kind: str) -> str:
@@ -66,8 +210,25 @@ def marker(kind: str) -> str:
     return f"<!-- telefonistka {kind} -->"
 
 
+def is_marked(body: str, line: str) -> bool:
+    """Whether a comment of ours is of the kind with this marker; what stands further below is content."""
+    return any(one.startswith(line) for one in body.splitlines()[:2])
+
+
+def is_the_originals(body: str) -> bool:
+    """Whether a comment under our name was left by the original Telefonistka."""
+    lines = body.splitlines()
+    return lines[:1] == [TAG] and not (lines[1:2] and _MARKER.fullmatch(lines[1].strip()))
+
+
+def says_the_same(one: str, other: str) -> bool:
+    """Whether two comments differ in nothing that people would want to know."""
+    first, second = (_TRACE.sub("", text.replace("\r\n", "\n")).rstrip() for text in (one, other))
+    return first == second
+
+
 def title(promotion: Promotion) -> str:
-    whole = _whole_title(promotion)
+    whole = markdown.plain(_whole_title(promotion))
     return whole if len(whole) <= TITLE_RUNES else whole[:TITLE_RUNES] + "..."
 
 
@@ -102,11 +263,25 @@ def _shrinking(lineage: Lineage) -> Iterator[Lineage]:
 
 
 def _body(promotion: Promotion, lineage: Lineage) -> str:
-    rest = _whole_title(promotion)[TITLE_RUNES:]
+    rest = markdown.plain(_whole_title(promotion))[TITLE_RUNES:].replace(markdown.BREAK, "")
     start = f"...{inert(rest)}\n" if rest else ""
     components = ",".join(inert(name) for name in promotion.components)
     chain = flow(lineage, promotion.hidden_targets)
-    return f"{start}Promotion path({components}):\n\n{chain}\n{lineages.marker(lineage)}"
+    return f"{start}Promotion path({components}):\n\n{chain}\n{lineages.marker(lineage)}{_deletions(promotion)}"
+
+
+def _deletions(promotion: Promotion) -> str:
+    """What people should look at before they merge; empty where that is nothing out of the ordinary."""
+    if not promotion.deletions:
+        return ""
+    lines = ["\n\n**Please look before you merge:** this deletes many files, so it is never merged by itself.\n"]
+    for deletion in promotion.deletions:
+        lines.append(f"- {code(deletion.target)}: {deletion.count} of {deletion.of} files\n")
+        lines += [f"  - {code(path)}, the whole component\n" for path in deletion.components]
+        lines += [f"  - {code(path)}\n" for path in deletion.files]
+        if deletion.count > len(deletion.files):
+            lines.append(f"  - and {deletion.count - len(deletion.files)} more\n")
+    return _cut("".join(lines), DELETIONS_BUDGET)
 
 
 def flow(lineage: Lineage, hidden: Collection[str] = ()) -> str:
@@ -121,7 +296,7 @@ def flow(lineage: Lineage, hidden: Collection[str] = ()) -> str:
 
 
 def commit_message(promotion: Promotion) -> str:
-    return f"{COMMIT_SUBJECT}{promotion.source}"
+    return f"{COMMIT_SUBJECT}{markdown.plain(promotion.source)}"
 
 
 def status(text: str) -> str:
@@ -129,40 +304,3 @@ def status(text: str) -> str:
     line = next((line for line in text.splitlines() if line.strip()), "")
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line).replace("`", "").replace("**", "").strip()
     return plain if len(plain) <= STATUS_LIMIT else plain[: STATUS_LIMIT - 1] + "…"
-
-
-def code(text: str) -> str:
-    """Text as inert inline code: on one line, in a fence longer than any run of backticks in it.
-
-    https://github.github.com/gfm/#code-spans
-    """
-    line = _printable(text)
-    runs = re.findall("`+", line)
-    if not runs:
-        return f"`{line}`"
-    fence = "`" * (max(map(len, runs)) + 1)
-    return f"{fence} {line} {fence}"
-
-
-def inert(text: str) -> str:
-    """Text that GitHub shows as it is: no mention, reference, link, HTML or markup comes of it."""
-    plain = _printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = _SPECIAL.sub(lambda found: "\\" + found[0], plain)
-    return _REFERENCE.sub(lambda found: found[0] + _BREAK, plain)
-
-
-def _printable(text: str) -> str:
-    # Line ends would leave the construct, bidirectional controls would reorder what people read.
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
-
-
-def _cut(text: str, limit: int) -> str:
-    """The text, or its first whole lines with a word on how many are left out."""
-    if len(text) <= limit:
-        return text
-    lines = text.splitlines(keepends=True)
-    kept, size = 0, 100  # characters for the last line
-    while size + len(lines[kept]) <= limit:
-        size += len(lines[kept])
-        kept += 1
-    return "".join(lines[:kept]) + f"\n… {len(lines) - kept} more lines are left out: GitHub takes no longer comment.\n"

@@ -1,13 +1,26 @@
-"""What a delivery says: its payload as one of our events. What to do about it is decided in `handlers/`."""
+"""What a delivery or our own later work says, as one of our events. What to do about it is decided in `handlers/`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from telefonistka.core import commands
 from telefonistka.core.trees import Sha
 
 Payload = dict[str, Any]
+
+# Our own events, by names that GitHub has not.
+WAITING = "telefonistka_waiting"
+PROGRESS = "telefonistka_progress"
+AGAIN = "telefonistka_again"
+
+# What a comment may ask for that no action of GitHub's stands for.
+PLAN_ASKED = "plan asked"
+DRIFT_ASKED = "drift asked"
+
+STATUS_CONTEXT = "telefonistka"  # of the commit status that the worker sets
 
 
 class Malformed(ValueError):  # noqa: N818 - what it says of a payload
@@ -44,6 +57,57 @@ class PullRequest:
     body: str
     author: str
     sender: str
+    label: str = ""  # the one that was added or removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A review was given or dismissed: https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_request_review"""
+
+    repository: Repository
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A check or a status of a commit came to its end.
+
+    https://docs.github.com/en/webhooks/webhook-events-and-payloads#status and `#check_suite`
+    """
+
+    repository: Repository
+    sha: Sha
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment:
+    """Somebody commented on a pull request, and its first line may be a command.
+
+    https://docs.github.com/en/webhooks/webhook-events-and-payloads#issue_comment
+    """
+
+    repository: Repository
+    number: int
+    id: int
+    body: str
+    author: str
+    by_app: bool  # no person wrote it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Our own: a pull request of ours that is to be merged is to be looked at again."""
+
+    repository: Repository
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Our own: what came of a merged pull request is further than its commit status says."""
+
+    repository: Repository
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +117,8 @@ class Ignored:
     reason: str
 
 
-Event = PullRequest | Ignored
+Own = Waiting | Progress | PullRequest  # the last one where somebody asks for what a delivery led to
+Event = PullRequest | Review | Checked | Comment | Waiting | Progress | Ignored
 
 
 def parse(name: str, payload: Payload) -> Event:
@@ -61,14 +126,15 @@ def parse(name: str, payload: Payload) -> Event:
 
     The header is not signed, so the shape of the payload decides, too.
     """
-    if name != "pull_request":
+    reader = _READERS.get(name)
+    if reader is None:
         return Ignored(f"nothing is done on '{name}' events")
     try:
-        return _pull_request(payload)
+        return reader(payload)
     except KeyError as error:
-        raise Malformed(f"a pull_request payload without {error}") from error
+        raise Malformed(f"a {name} payload without {error}") from error
     except (AttributeError, TypeError) as error:
-        raise Malformed("a pull_request payload of another shape") from error
+        raise Malformed(f"a {name} payload of another shape") from error
 
 
 def _pull_request(payload: Payload) -> PullRequest:
@@ -87,10 +153,139 @@ def _pull_request(payload: Payload) -> PullRequest:
         body=pull.get("body") or "",
         author=_login(pull.get("user")),
         sender=_login(payload.get("sender")),
+        label=(payload.get("label") or {}).get("name", ""),
     )
 
 
-def _repository(payload: Payload) -> Repository:
+def _review(payload: Payload) -> Review | Ignored:
+    if payload["review"]["state"] == "commented" or payload["action"] not in ("submitted", "dismissed"):
+        return Ignored("a review that neither approves nor refuses")
+    return Review(repository=_repository(payload), number=payload["pull_request"]["number"])
+
+
+def _status(payload: Payload) -> Checked | Ignored:
+    if payload["context"] == STATUS_CONTEXT:
+        return Ignored("a status of our own")
+    if payload["state"] == "pending":
+        return Ignored("a check that has begun")
+    return Checked(repository=_repository(payload), sha=Sha(payload["sha"]))
+
+
+def _check_suite(payload: Payload) -> Checked | Ignored:
+    if payload["action"] != "completed":
+        return Ignored("checks that have begun")
+    return Checked(repository=_repository(payload), sha=Sha(payload["check_suite"]["head_sha"]))
+
+
+def _push(payload: Payload) -> Ignored:
+    # Read all the same, so that one of another shape is kept, and its reason told.
+    _repository(payload)
+    return Ignored(f"a push to {payload['ref']} that no relay rule is about")
+
+
+def _comment(payload: Payload) -> Comment | Ignored:
+    comment, issue = payload["comment"], payload["issue"]
+    if payload["action"] != "created":
+        return Ignored("a comment that was changed or removed asks for nothing")
+    if not issue.get("pull_request"):
+        return Ignored("a comment on an issue")
+    if commands.parse(comment["body"] or "") is None:
+        return Ignored("a comment that is no command")
+    user = comment.get("user")
+    return Comment(
+        repository=_repository(payload),
+        number=issue["number"],
+        id=comment["id"],
+        body=comment["body"],
+        author=_login(user),
+        by_app=(user or {}).get("type") == "Bot",
+    )
+
+
+def _again(payload: Payload) -> PullRequest:
+    _own(payload, AGAIN)
+    return _pull_request(payload)
+
+
+def _waiting(payload: Payload) -> Waiting:
+    return Waiting(repository=_own(payload, WAITING), number=payload["pull_request"]["number"])
+
+
+def _progress(payload: Payload) -> Progress:
+    return Progress(repository=_own(payload, PROGRESS), number=payload["pull_request"]["number"])
+
+
+def _own(payload: Payload, name: str) -> Repository:
+    # GitHub's payloads have no such key, so none of them passes for ours under a forged header.
+    if payload["telefonistka"] != name:
+        raise TypeError
+    return _repository(payload)
+
+
+def written(event: Own) -> tuple[str, Payload]:
+    """The name and the payload that `parse` makes the event of again."""
+    match event:
+        case Waiting():
+            name, about = WAITING, {"pull_request": {"number": event.number}}
+        case Progress():
+            name, about = PROGRESS, {"pull_request": {"number": event.number}}
+        case PullRequest():
+            name, about = AGAIN, _pull_payload(event)
+    repository = event.repository
+    payload: Payload = {
+        "telefonistka": name,
+        **about,
+        "repository": {
+            "id": repository.id,
+            "name": repository.name,
+            "owner": {"login": repository.owner},
+            "default_branch": repository.default_branch,
+        },
+    }
+    if repository.installation is not None:
+        payload["installation"] = {"id": repository.installation}
+    return name, payload
+
+
+def _pull_payload(event: PullRequest) -> Payload:
+    pull = {
+        "number": event.number,
+        "merged": event.merged,
+        "base": {"ref": event.base_ref, "sha": event.base_sha},
+        "head": {"ref": event.head_ref, "sha": event.head_sha},
+        "merge_commit_sha": event.merge_sha,
+        "title": event.title,
+        "body": event.body,
+        "user": {"login": event.author},
+    }
+    label = {"label": {"name": event.label}} if event.label else {}
+    return {"action": event.action, "pull_request": pull, "sender": {"login": event.sender}, **label}
+
+
+_READERS: Mapping[str, Callable[[Payload], Event]] = {
+    "push": _push,
+    "pull_request": _pull_request,
+    "pull_request_review": _review,
+    "status": _status,
+    "check_suite": _check_suite,
+    "issue_comment": _comment,
+    AGAIN: _again,
+    WAITING: _waiting,
+    PROGRESS: _progress,
+}
+
+
+def repository(payload: Mapping[str, Any]) -> Repository:
+    """Which repository a payload is about; raises Malformed."""
+    try:
+        return _repository(payload)
+    except KeyError as error:
+        raise Malformed(f"a payload without {error}") from error
+    except (AttributeError, TypeError) as error:
+        raise Malformed("a payload of another shape") from error
+
+
+def _repository(payload: Mapping[str, Any]) -> Repository:
     repository = payload["repository"]
     installation = payload.get("installation") or {}
     return Repository(
@@ -108,7 +303,9 @@ def _login(user: Payload | None) -> str:
 
 
 def lane(payload: Payload) -> str:
-    """What must happen in order: "<repository id>/<pull request>", or the repository alone, or "" without one.
+    """What must happen in order: "<repository id>/<pull request>", for checks "<repository id>/<commit>".
+
+    The repository alone where there is neither, "" where there is no repository.
 
     Never raises: what cannot be interpreted has a lane all the same.
     """
@@ -119,4 +316,6 @@ def lane(payload: Payload) -> str:
         thread = payload.get(key)
         if isinstance(thread, dict) and isinstance(thread.get("number"), int):
             return f"{repository['id']}/{thread['number']}"
-    return str(repository["id"])
+    suite = payload.get("check_suite")
+    sha = suite.get("head_sha") if isinstance(suite, dict) else payload.get("sha")
+    return f"{repository['id']}/{sha}" if isinstance(sha, str) else str(repository["id"])

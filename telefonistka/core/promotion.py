@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from telefonistka.core import patterns, trees
+from telefonistka.core import guards, patterns, trees
 from telefonistka.core.config import ComponentConfig, Flow, Parsed, PromotionPr, RepoConfig, Rule, Severity
-from telefonistka.core.trees import Entry, Snapshot
+from telefonistka.core.guards import Ceiling, Deletion
+from telefonistka.core.trees import Difference, Entry, Snapshot
 
 CONFIG_FILE = "telefonistka.yaml"
 BRANCH_PREFIX = "promotions/"
 BRANCH_RUNES = 200  # of the merged pull request's branch name that go into ours, as the original counts
 BRANCH_BYTES = 250  # of the whole name; GitHub stores a ref as a path, whose names end at 255 bytes
+NO_CEILING = Ceiling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -64,6 +67,15 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Files:
+    """How many files of a target a promotion touches."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Pair:
     """A target directory and the source that it is to equal; None stands for nothing at that path."""
 
@@ -72,6 +84,7 @@ class Pair:
     component: str
     becomes: Entry | None
     current: Entry | None
+    files: Files = Files()  # what that does to the target
 
     @property
     def in_sync(self) -> bool:
@@ -118,8 +131,15 @@ class Promotion:
     pairs: tuple[Pair, ...] = ()
     skipped: tuple[Skip, ...] = ()
     auto_merge: bool = False
+    held: str = ""  # why it is not merged by itself, though its flow asks for that
+    deletions: tuple[Deletion, ...] = ()  # those that people should look at
     labels: tuple[str, ...] = ()
     reviewers: tuple[str, ...] = ()
+    on_newer: str = "keep"  # what becomes of it, while it is open, when its source has moved on
+
+    @property
+    def merges_itself(self) -> bool:
+        return self.auto_merge and not self.held
 
     @property
     def changes(self) -> tuple[Pair, ...]:
@@ -230,19 +250,32 @@ def paths(found: Touched, config: RepoConfig) -> Iterator[str]:
                 yield concatenated(target, component.name)
 
 
-def plan(found: Touched, config: RepoConfig, rules: Mapping[str, Parsed[ComponentConfig]], snapshot: Snapshot) -> Plan:
+def plan(
+    found: Touched,
+    config: RepoConfig,
+    rules: Mapping[str, Parsed[ComponentConfig]],
+    snapshot: Snapshot,
+    ceiling: Ceiling = NO_CEILING,
+    *,
+    sources: Snapshot | None = None,
+    tighter: Mapping[str, Parsed[ComponentConfig]] = MappingProxyType({}),
+) -> Plan:
     """What to open for the components found, with the reasons for everything that is left out.
 
     `rules` maps a component's path to what its own file says; a component without such a file is missing there.
-    Raises trees.Unknown where the snapshot lacks a directory that `paths` names.
+    For what is not merged yet, `sources` is where the components come from, and `tighter` holds their files there:
+    these may forbid more, and allow nothing.
+    Raises trees.Unknown where a snapshot lacks a directory that `paths` names.
     """
-    refusals = set(_unreadable(found, rules))
+    head = sources or snapshot
+    refusals = {*_unreadable(found, rules), *_unreadable(found, tighter)}
     unreadable = {refusal.subject for refusal in refusals}
     groups = _groups([component for component in found.components if component.path not in unreadable], config)
     for group in groups:
         for component in group.components:
             for prefix in dict.fromkeys(group.targets):
-                match _decide(component, prefix, rules.get(component.path), snapshot):
+                own = [known[component.path] for known in (rules, tighter) if component.path in known]
+                match _decide(component, prefix, own, head, snapshot, ceiling):
                     case Pair() as pair:
                         group.pairs[pair] = component
                     case Skip() as skip:
@@ -251,12 +284,12 @@ def plan(found: Touched, config: RepoConfig, rules: Mapping[str, Parsed[Componen
                         refusals.add(refusal)
     conflicts = _drop_rivals(groups) | {conflict for group in groups for conflict in _drop_overlaps(group)}
     return Plan(
-        promotions=tuple(_promotions(groups, config)),
+        promotions=tuple(_promotions(groups, config, head, snapshot, ceiling)),
         refusals=tuple(sorted(refusals)),
         conflicts=tuple(sorted(conflicts)),
         untaken=found.untaken,
         strays=found.strays,
-        warnings=tuple(_warnings(rules)),
+        warnings=tuple(dict.fromkeys((*_warnings(rules), *_warnings(tighter)))),
     )
 
 
@@ -302,24 +335,39 @@ def _groups(components: Collection[Component], config: RepoConfig) -> list[_Grou
 
 
 def _decide(
-    component: Component, prefix: str, parsed: Parsed[ComponentConfig] | None, snapshot: Snapshot
+    component: Component,
+    prefix: str,
+    rules: Iterable[Parsed[ComponentConfig]],
+    head: Snapshot,
+    snapshot: Snapshot,
+    ceiling: Ceiling,
 ) -> Pair | Skip | Refusal | None:
-    skip = _skip(component, prefix, parsed) if parsed is not None else None
+    skip = next(filter(None, (_skip(component, prefix, parsed) for parsed in rules)), None)
     if skip is not None:
         return skip
     target = concatenated(prefix, component.name)
     if target == component.path:
         return None
     fault = _fault(target, component.path, snapshot)
+    if fault is None and not ceiling.writable(target):
+        fault = "the operator of Telefonistka lets nothing be promoted to it"
     if fault is not None:
         return Refusal(subject=target or prefix, reason=fault)
     return Pair(
         target=target,
         source=component.path,
         component=component.title,
-        becomes=snapshot.entry(component.path),
+        becomes=head.entry(component.path),
         current=snapshot.entry(target),
+        files=_files(trees.differences(snapshot, target, head, component.path)),
     )
+
+
+def _files(differences: Iterable[Difference]) -> Files:
+    found = list(differences)
+    added = sum(one.before is None for one in found)
+    removed = sum(one.after is None for one in found)
+    return Files(added=added, changed=len(found) - added - removed, removed=removed)
 
 
 def _skip(component: Component, prefix: str, parsed: Parsed[ComponentConfig]) -> Skip | None:
@@ -341,15 +389,29 @@ def _first_match(rules: Iterable[Rule], prefix: str) -> Rule | None:
     return next((rule for rule in rules if patterns.compile(rule.text).search(prefix)), None)
 
 
+def misplaced(path: str) -> str | None:
+    """What is wrong with a path as a target, whatever its source; None where nothing is."""
+    names = path.split("/")
+    if not path:
+        return "is empty"
+    if path.startswith("/"):
+        return "is absolute"
+    if "" in names:
+        return "has an empty segment"
+    if "." in names or ".." in names:
+        return "has a segment '.' or '..'"
+    if "\0" in path:
+        return "holds a NUL"
+    if names[0].lower().startswith(".git") or any(name.lower() == ".git" for name in names):
+        return "lies under .github/ or .git*"
+    return None
+
+
 def _fault(target: str, source: str, snapshot: Snapshot) -> str | None:
     """Why a target must not be written, None where it may be."""
-    names = target.split("/")
-    if target.startswith("/"):
-        return "a target path is relative to the repository"
-    if any(name in ("", ".", "..") for name in names):
-        return "a target path has no empty, '.' or '..' segment"
-    if names[0].lower().startswith(".git") or any(name.lower() == ".git" for name in names):
-        return "nothing is promoted into .github/ or other files of git and GitHub"
+    wrong = misplaced(target)
+    if wrong is not None:
+        return f"it {wrong}"
     if trees.within(target, source):
         return f"it lies inside its source {source}"
     if trees.within(source, target):
@@ -396,12 +458,16 @@ def _drop_overlaps(group: _Group) -> set[Conflict]:
     }
 
 
-def _promotions(groups: Iterable[_Group], config: RepoConfig) -> Iterator[Promotion]:
+def _promotions(
+    groups: Iterable[_Group], config: RepoConfig, head: Snapshot, snapshot: Snapshot, ceiling: Ceiling
+) -> Iterator[Promotion]:
     named: set[tuple[str, ...]] = set()
     for group in groups:
         pairs = tuple(sorted(group.pairs, key=lambda pair: pair.target))
         shown = [pair for pair in pairs if not pair.in_sync] or pairs
         sources = [group.pairs[pair].source for pair in shown] or [component.source for component in group.components]
+        deletions = _deletions(group, head, snapshot)
+        too_much = guards.too_much(deletions, ceiling.max_deletions)
         yield Promotion(
             source=min(sources),
             source_path=group.flow.source_path,
@@ -413,10 +479,51 @@ def _promotions(groups: Iterable[_Group], config: RepoConfig) -> Iterator[Promot
             pairs=pairs,
             skipped=tuple(sorted(group.skipped)),
             auto_merge=group.auto_merge,
+            held=too_much if ceiling.auto_merge else "the operator of Telefonistka does not allow it",
+            deletions=deletions if too_much else (),
             labels=tuple(dict.fromkeys((*config.promotion_pr_labels, *group.pull.labels))),
             reviewers=group.pull.reviewers,
+            on_newer=group.flow.on_newer,
         )
         named.add(group.targets)
+
+
+def _deletions(group: _Group, head: Snapshot, snapshot: Snapshot) -> tuple[Deletion, ...]:
+    found = (
+        guards.deletion(snapshot, pair.target, pair.becomes, pair.source, whole=not component.name, sources=head)
+        for pair, component in group.pairs.items()
+        if not pair.in_sync
+    )
+    return tuple(sorted(one for one in found if one is not None))
+
+
+def allowed_before(plan: Plan, earlier: Plan) -> Plan:
+    """The plan, with merges by itself only where an earlier configuration's plan has them, too.
+
+    A pull request that changes the configuration does not grant rights to its own merge.
+    """
+    merged = {promotion.key for promotion in earlier.promotions if promotion.auto_merge}
+    late = "its configuration came with the same merge, and counts from the next one on"
+    promotions = tuple(
+        promotion if promotion.key in merged or promotion.held else replace(promotion, held=late)
+        for promotion in plan.promotions
+    )
+    return replace(plan, promotions=promotions)
+
+
+def why_nothing(plan: Plan) -> str:
+    """Why a plan opens nothing, in words; "" where it does, or where what is left out says why."""
+    if plan.to_open:
+        return ""
+    if any(promotion.pairs for promotion in plan.promotions):
+        return "every target already equals its source"
+    if any(promotion.skipped for promotion in plan.promotions):
+        return "the components' own files rule out every target"
+    if plan.untaken:
+        return "no flow's labels are on the pull request"
+    if plan.refusals or plan.conflicts:
+        return ""
+    return "no changed file belongs to a component of a flow"
 
 
 def _key(group: _Group, *, alone: bool) -> str:

@@ -44,6 +44,18 @@ class Edit:
     entry: Entry | None
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A file that differs between two directories, by its path in them; None stands for no file there.
+
+    The path is "" where what is compared is no directory.
+    """
+
+    path: str
+    before: Entry | None
+    after: Entry | None
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The directories of one tree: complete ones only.
@@ -141,6 +153,21 @@ def changed(before: Snapshot, after: Snapshot, directory: str = "") -> Iterator[
             yield from changed(before, after, path)
         if any(entry is not None and not entry.is_tree for entry in (was, now)):
             yield path
+
+
+def differences(before: Snapshot, old: str, after: Snapshot, new: str, path: str = "") -> Iterator[Difference]:
+    """The files that differ between what stands at one path and what stands at another, sorted.
+
+    Raises Unknown where a directory with a difference in it was not read.
+    """
+    was, now = before.entry(old), after.entry(new)
+    if was == now:
+        return
+    files = [None if entry is None or entry.is_tree else entry for entry in (was, now)]
+    if any(files):
+        yield Difference(path, *files)
+    for name in sorted(before.names(old).keys() | after.names(new).keys()):
+        yield from differences(before, join(old, name), after, join(new, name), join(path, name))
 
 
 def sync(snapshot: Snapshot, source: str, target: str) -> Iterator[Edit]:

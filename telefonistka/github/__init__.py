@@ -11,11 +11,14 @@ What belongs here: everything that knows GitHub's API. Callers see core values a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from telefonistka.errors import Rejected
 
+# GitHub gives all its reasons not to merge one status, so its words must do.
+_METHOD = re.compile(r"(?i)merge commits|(?:squash|rebase) merges|merge method")
 EXCERPT = 256  # characters of an answer that a message may quote; enough for GitHub's sentences
 
 
@@ -28,6 +31,11 @@ class Refused(Rejected):
         self.message = message[:EXCERPT]
         self.errors = tuple(errors)
         super().__init__(self._sentence())
+
+    @property
+    def is_about_method(self) -> bool:
+        """Whether it was not the merge that was refused, but this way of merging."""
+        return _METHOD.search(self.message) is not None
 
     def _sentence(self) -> str:
         details = "; ".join(filter(None, map(detail, self.errors)))[:EXCERPT]

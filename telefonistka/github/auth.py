@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -17,7 +18,7 @@ import anyio
 from gidgethub import apps
 
 from telefonistka.errors import Rejected
-from telefonistka.github import NotFound, Refused
+from telefonistka.github import Forbidden, NotFound, Refused
 from telefonistka.github.client import Client
 from telefonistka.github.endpoint import Endpoint
 from telefonistka.github.limits import Clock, Limits, Pacing
@@ -29,6 +30,8 @@ TOKEN_LIFETIME = (
 EARLY = 5 * 60  # seconds before its end that an installation token is renewed
 REMEMBERED = 10 * 60  # seconds that a looked-up installation is trusted; Apps are removed and installed again
 CONNECTIONS_KEPT = 75  # seconds that an idle connection stays open; aiohttp's 15 cost a handshake per event
+
+VIEWER = "query Viewer { viewer { login } }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +163,32 @@ class Identity:
             case App():
                 self._self = self._client(_AppCredential(credentials))
 
+    @property
+    def is_app(self) -> bool:
+        return isinstance(self._credentials, App)
+
+    @property
+    def itself(self) -> Client:
+        """The client of the token, or the one that speaks as the App and not for an installation of it."""
+        return self._self
+
     async def login(self) -> str:
         """The name under which our comments and commits appear; an App's ends in "[bot]"."""
         if not self._login:
-            if isinstance(self._credentials, App):
+            if self.is_app:
                 self._login = (await self._self.get("/app"))["slug"] + "[bot]"
             else:
-                self._login = (await self._self.get("/user"))["login"]
+                self._login = await self._owner()
         return self._login
+
+    async def _owner(self) -> str:
+        """Whose token it is; that of a run of GitHub Actions is an installation's, which REST does not say."""
+        try:
+            return str((await self._self.get("/user"))["login"])
+        except Forbidden as refused:
+            if refused.status != HTTPStatus.FORBIDDEN:
+                raise
+            return str((await self._self.query(VIEWER))["viewer"]["login"])
 
     async def client(self, owner: str, repo: str, installation: int | None = None) -> Client:
         """The client for a repository; `installation` is what the payload says, else it is looked up."""

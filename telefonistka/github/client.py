@@ -23,6 +23,7 @@ import aiohttp
 import anyio
 import orjson
 from gidgethub import abc as gidgethub
+from gidgethub import sansio
 from yarl import URL
 
 from telefonistka import telemetry
@@ -44,7 +45,7 @@ NAMED_WAITS = (1.0, 3.0, 6.0)  # seconds; GitHub's replicas lag behind its webho
 READS = frozenset({"GET", "HEAD"})
 REPEATABLE_POSTS = re.compile(
     r"/repos/[^/]+/[^/]+/(?:"
-    r"git/(?:trees|commits)"  # an object nobody points to costs nothing
+    r"git/(?:blobs|trees|commits)"  # an object nobody points to costs nothing
     r"|git/refs|pulls"  # the second is refused with 422, and its caller looks for the first
     r"|statuses/[^/]+"  # the latest counts
     r"|pulls/\d+/requested_reviewers|issues/\d+/(?:labels|assignees)"  # sets
@@ -143,6 +144,7 @@ class Client(gidgethub.GitHubAPI):
         self.limits = limits
         self.login = login  # of whom we are
         self.trees = TreeCache()
+        self.heard: Mapping[str, str] = {}  # the headers of GitHub's last answer, whatever it was
         self._session = session
         self._credential = credential
         self._at_once = at_once
@@ -164,6 +166,16 @@ class Client(gidgethub.GitHubAPI):
             except NotFound:
                 await self.sleep(wait)
         return await self.getitem(path)
+
+    async def newer(self, path: str, etag: str) -> tuple[Any, str] | None:
+        """The JSON of a GET and its ETag; None: it is as it was when it had this one, which costs no limit.
+
+        https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#use-conditional-requests-if-appropriate
+        """
+        url = sansio.format_url(path, None, base_url=self.base_url)
+        headers = {"accept": sansio.accept_format(), "user-agent": USER_AGENT}
+        status, answered, body = await self._request("GET", url, headers | ({"if-none-match": etag} if etag else {}))
+        return None if status == HTTPStatus.NOT_MODIFIED else (orjson.loads(body), answered.get("etag", ""))
 
     async def pages(self, path: str, *, named: bool = False) -> AsyncIterator[Any]:
         """Every item of every page."""
@@ -281,6 +293,7 @@ class Client(gidgethub.GitHubAPI):
     def _count(self, call: Call, answer: Answer) -> None:
         """The metrics and our own books have this answer."""
         telemetry.github_request(method=call.method, path=call.path, status=answer.status)
+        self.heard = answer.headers
         bucket = self._bucket(answer)
         if bucket is None:
             return
@@ -313,9 +326,9 @@ class Client(gidgethub.GitHubAPI):
         """The answer is one to work with; all others raise."""
         if answer.status >= 400:
             self._refuse(call, answer)
-        if answer.status not in (200, 201, 202, 204):
+        if answer.status not in (200, 201, 202, 204, 304):
             raise _Trouble(f"GitHub answered {answer.status} to `{call.name}`")
-        if answer.status == HTTPStatus.NO_CONTENT:
+        if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self.limits.went_well()
             return
         reply = answer.json() if "json" in answer.headers.get("content-type", "") else None

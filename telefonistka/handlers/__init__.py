@@ -5,14 +5,47 @@ What an event leads to is decided by its payload alone, so that an event that as
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from telefonistka.core.events import Event, PullRequest
-from telefonistka.handlers import promote
+from telefonistka.core.events import (
+    DRIFT_ASKED,
+    PLAN_ASKED,
+    Checked,
+    Comment,
+    Event,
+    Ignored,
+    Progress,
+    PullRequest,
+    Review,
+    Waiting,
+)
+from telefonistka.core.guards import Ceiling
+from telefonistka.core.promotion import BRANCH_PREFIX, NO_CEILING
+from telefonistka.handlers import ceiling as ceilings
+from telefonistka.handlers import check, commands, drift, merge, plan, promote, result
 from telefonistka.handlers.facts import Context, Done
 
 __all__ = ["Context", "Done", "Handler", "route"]
+
+# What may happen to a promotion pull request of ours that bears on its merge by itself.
+MATTERS = frozenset(
+    {
+        "auto_merge_disabled",
+        "closed",
+        "converted_to_draft",
+        "dequeued",
+        "edited",
+        "ready_for_review",
+        "reopened",
+        "synchronize",
+    }
+)
+# What makes another pull request of it, as far as its files go.
+CHANGES = frozenset({"opened", "reopened", "synchronize"})
+# When one of our own pull requests comes to its end, or back from it.
+ENDS = frozenset({"closed", "reopened"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +53,73 @@ class Handler:
     """One behaviour: its name is stored with its outcome, so it is never changed."""
 
     name: str
-    run: Callable[[PullRequest, Context], Awaitable[Done]]
+    run: Callable[[Any, Context], Awaitable[Done]]
+    reports: bool = True  # its ending is the commit status of the event's pull request
 
 
-def route(event: Event) -> tuple[Handler, ...]:
+PROMOTE = Handler("promote", promote.run)
+AUTO_MERGE = Handler("auto-merge", merge.run, reports=False)
+REPORT = Handler("report", merge.report, reports=False)
+RESULT = Handler("result", result.update, reports=False)
+FOLLOW = Handler("follow", result.follow, reports=False)
+COMMANDS = Handler("commands", commands.run, reports=False)
+CHECK = Handler("check", check.run)
+CEILING = Handler("ceiling", ceilings.run, reports=False)
+DRIFT = Handler("drift", drift.run)
+PLAN = Handler("plan", plan.run)
+
+
+# Their work on a head is needless once there is a newer one, for which they run, too, or the pull request is closed.
+OF_THE_HEAD = frozenset({"check", "ceiling", "drift"})
+
+
+def supersedes(newer: Event, older: Event, handler: Handler) -> bool:
+    """Whether what a handler would do for one event is needless because of a later one of the same lane."""
+    return (
+        handler.name in OF_THE_HEAD
+        and isinstance(older, PullRequest)
+        and older.action in CHANGES
+        and isinstance(newer, PullRequest)
+        and newer.action in {*CHANGES, "closed"}
+    )
+
+
+def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
     """The handlers of an event, in the order in which they run."""
+    if isinstance(event, Ignored) or not ceiling.serves(event.repository.slug):
+        return ()
     match event:
-        case PullRequest(action="closed", merged=True) if event.base_ref == event.repository.default_branch:
-            return (Handler("promote", promote.run),)
+        case PullRequest():
+            return tuple(_of_pull(event, ceiling))
+        case Review() | Checked() | Waiting():
+            return (AUTO_MERGE,)
+        case Progress():
+            return (REPORT, RESULT)
+        case Comment():
+            return (COMMANDS,)
         case _:
             return ()
+
+
+def _of_pull(event: PullRequest, ceiling: Ceiling) -> Iterator[Handler]:
+    """Merging comes first: what is only said never holds it up."""
+    into_default = event.base_ref == event.repository.default_branch
+    merged = event.action == "closed" and event.merged
+    if into_default and merged:
+        yield PROMOTE
+    if event.action in MATTERS and _may_be_ours(event):
+        yield AUTO_MERGE
+    if into_default and (merged or event.action in CHANGES) and not ceiling.lets_all_pass:
+        yield CEILING
+    if event.action in ENDS and _may_be_ours(event):
+        yield FOLLOW
+    if into_default and event.action in CHANGES:
+        yield CHECK
+    if into_default and event.action in {*CHANGES, DRIFT_ASKED}:
+        yield DRIFT
+    if into_default and (event.action == PLAN_ASKED or (event.action, event.label) == ("labeled", plan.LABEL)):
+        yield PLAN
+
+
+def _may_be_ours(event: PullRequest) -> bool:
+    return event.head_ref.startswith(BRANCH_PREFIX)

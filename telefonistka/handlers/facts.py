@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +11,11 @@ import anyio
 from telefonistka.core import config, promotion
 from telefonistka.core.comments import Words
 from telefonistka.core.config import ComponentConfig, Finding, Parsed, RepoConfig, Severity
-from telefonistka.core.promotion import Component, Plan, Touched
+from telefonistka.core.events import Own
+from telefonistka.core.guards import Ceiling
+from telefonistka.core.promotion import NO_CEILING, Component, Plan, Touched
 from telefonistka.core.trees import Entry, Oid, Sha, Snapshot
-from telefonistka.github.repo import Repo
+from telefonistka.github.repo import Head, MergedPull, Repo
 from telefonistka.ledger import Ledger
 
 REGULAR_FILES = ("100644", "100755")
@@ -26,6 +28,16 @@ class Done:
     text: str
 
 
+class Later(Protocol):
+    """Where later work of our own goes."""
+
+    async def __call__(self, event: Own, *, after: float = 0.0) -> None: ...
+
+
+async def never(event: Own, *, after: float = 0.0) -> None:
+    """For a run that ends before anything is later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a handler may use."""
@@ -33,6 +45,12 @@ class Context:
     repo: Repo
     ledger: Ledger
     words: Words
+    approver: Callable[[], Awaitable[Repo]] | None = None  # the repository as the second identity sees it
+    ceiling: Ceiling = NO_CEILING
+    later: Later = never  # work of our own, such as another look
+    forgetful: bool = False  # the ledger begins with this run, and what earlier ones have opened is people's
+    handle_self_comment: bool = False  # commands in our own comments count
+    status_link: Callable[[], str] | None = None  # where a commit status leads now, if the operator says so
 
 
 class Reader(Protocol):
@@ -53,12 +71,52 @@ async def plan(
     labels: Collection[str],
     *,
     before: Sha,
+    ceiling: Ceiling = NO_CEILING,
+    sources: Snapshot | None = None,
 ) -> Plan:
-    """The plan for files that changed between the commit `before` and the snapshot."""
+    """The plan for files that changed between the commit `before` and the snapshot.
+
+    For what is not merged yet, `sources` is the tree that the components come from: what their files there forbid is
+    forbidden, too.
+    """
     found = promotion.touched(files, labels, config)
-    snapshot = await reader.widen(snapshot, list(promotion.paths(found, config)))
+    needed = list(promotion.paths(found, config))
+    snapshot = await reader.widen(snapshot, needed)
     rules = await component_rules(reader, snapshot, found, before)
-    return promotion.plan(found, config, rules, snapshot)
+    if sources is None:
+        return promotion.plan(found, config, rules, snapshot, ceiling)
+    sources = await reader.widen(sources, needed)
+    tighter = await component_rules(reader, sources, found, before)
+    return promotion.plan(found, config, rules, snapshot, ceiling, sources=sources, tighter=tighter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An open pull request into the default branch, and that branch at one commit: what it says of itself counts."""
+
+    pull: MergedPull
+    snapshot: Snapshot  # of the default branch
+    config: Parsed[RepoConfig]
+    files: tuple[str, ...]
+
+    @property
+    def base(self) -> Head:
+        return self.pull.head
+
+
+async def proposal(repo: Repo, number: int) -> Proposal | Done:
+    """What there is to say something about, or why there is nothing."""
+    pull = await repo.merged_pull(number)
+    if pull.state != "open":
+        return Done("nothing to say: the pull request is closed")
+    if pull.base_ref != pull.default_branch:
+        return Done(f"nothing to say: it goes into {pull.base_ref}, not into {pull.default_branch}")
+    snapshot = await repo.snapshot(pull.head.tree)
+    parsed = await repository_config(repo, snapshot)
+    if parsed.value is None:
+        return Proposal(pull=pull, snapshot=snapshot, config=parsed, files=())
+    files = await repo.changed_files(number, base_sha=pull.head.sha, head_sha=pull.head_sha)
+    return Proposal(pull=pull, snapshot=snapshot, config=parsed, files=files)
 
 
 async def repository_config(reader: Reader, snapshot: Snapshot) -> Parsed[RepoConfig]:
@@ -71,6 +129,13 @@ async def repository_config(reader: Reader, snapshot: Snapshot) -> Parsed[RepoCo
         return Parsed(value=None, findings=(_no_file(file, entry),))
     text = (await reader.blobs([entry.oid]))[entry.oid]
     return await anyio.to_thread.run_sync(lambda: config.repository(text, file=file))
+
+
+async def config_at(reader: Reader, commit: Sha) -> RepoConfig:
+    """The root configuration at a commit, read by itself; one that grants nothing where it cannot be used."""
+    text = (await reader.read(commit, [promotion.CONFIG_FILE]))[promotion.CONFIG_FILE]
+    parsed = await anyio.to_thread.run_sync(lambda: config.repository(text or b"", file=promotion.CONFIG_FILE))
+    return parsed.value or RepoConfig()
 
 
 async def component_rules(

@@ -42,6 +42,7 @@ def test_two_variables_are_enough(tmp_path: Path) -> None:
         github_notify_interval=3.0,
         handle_self_comment=False,
         log_level="info",
+        admin_listen=tmp_path / "state" / "admin.sock",
     )
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
@@ -50,17 +51,26 @@ def test_an_empty_variable_is_not_set() -> None:
     """As a template leaves it behind."""
     names = [
         "CREDENTIALS_DIRECTORY",
+        "CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH",
         "GITHUB_APP_ID",
         "GITHUB_HOST",
         "HANDLE_SELF_COMMENT",
         "LOG_LEVEL",
         "STATE_DIRECTORY",
+        "TELEFONISTKA_ADMIN_LISTEN",
         "TELEFONISTKA_GITHUB_CA_FILE",
         "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL",
         "TELEFONISTKA_GITHUB_WRITE_INTERVAL",
         "TELEFONISTKA_LISTEN",
+        "TELEFONISTKA_RELAY_ALLOWED_HOSTS",
+        "TELEFONISTKA_RELAY_ALLOWED_NETWORKS",
+        "TELEFONISTKA_RELAY_CA_FILE",
+        "TELEFONISTKA_RELAY_INSECURE_TLS",
         "TELEFONISTKA_STATE_DIR",
+        "TELEFONISTKA_STORAGE_MAX_AGE",
+        "TELEFONISTKA_STORAGE_MAX_SIZE",
         "TELEFONISTKA_STORAGE_URL",
+        "TEMPLATES_PATH",
     ]
     assert read(**dict.fromkeys(names, "")) == read()
 
@@ -144,6 +154,15 @@ def test_where_state_is_kept(tmp_path: Path) -> None:
         {"TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "-1"},
         {"TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "nan"},
         {"TELEFONISTKA_GITHUB_CA_FILE": "nowhere.pem"},
+        {"TELEFONISTKA_ADMIN_LISTEN": "0.0.0.0:8081"},
+        {"TELEFONISTKA_ADMIN_LISTEN": "admin.example.com:8081"},
+        {"TELEFONISTKA_ADMIN_LISTEN": "127.0.0.1:http"},
+        {"TELEFONISTKA_RELAY_ALLOWED_HOSTS": "*.example.com"},
+        {"TELEFONISTKA_RELAY_ALLOWED_NETWORKS": "127.0.0.0/33"},
+        {"TELEFONISTKA_RELAY_INSECURE_TLS": "maybe"},
+        {"TELEFONISTKA_RELAY_CA_FILE": "nowhere.pem"},
+        {"TELEFONISTKA_STORAGE_MAX_AGE": "long"},
+        {"TELEFONISTKA_STORAGE_MAX_SIZE": "1 GB"},
     ],
     ids=str,
 )
@@ -173,3 +192,107 @@ def test_settings_do_not_show_secrets(tmp_path: Path) -> None:
         shown = repr(read(GITHUB_WEBHOOK_SECRET="hunter2", GITHUB_OAUTH_TOKEN="hunter3", **more))
         assert "hunter" not in shown
         assert "PRIVATE" not in shown
+
+
+def test_there_is_no_ceiling_by_default() -> None:
+    """A drop-in changes nothing of what repositories may do."""
+    found = read()
+    assert (found.promotion_auto_merge, found.promotion_auto_approve) == (True, True)
+    assert (found.github_repositories, found.promotion_targets, found.approver) == ((), (), None)
+
+
+def test_the_ceiling_is_what_the_operator_says() -> None:
+    found = read(
+        TELEFONISTKA_GITHUB_REPOSITORIES="acme/iac, other/*",
+        TELEFONISTKA_PROMOTION_TARGETS="staging/,prod/",
+        TELEFONISTKA_PROMOTION_AUTO_MERGE="false",
+        TELEFONISTKA_PROMOTION_AUTO_APPROVE="0",
+        TELEFONISTKA_PROMOTION_MAX_AUTO_MERGE_DELETIONS="0",
+    )
+    assert found.github_repositories == ("acme/iac", "other/*")
+    assert found.promotion_targets == ("staging/", "prod/")
+    assert (found.promotion_auto_merge, found.promotion_auto_approve) == (False, False)
+    assert found.promotion_max_auto_merge_deletions == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TELEFONISTKA_GITHUB_REPOSITORIES", "acme"),
+        ("TELEFONISTKA_GITHUB_REPOSITORIES", "acme/iac/x"),
+        ("TELEFONISTKA_PROMOTION_AUTO_MERGE", "no"),
+        ("TELEFONISTKA_PROMOTION_AUTO_APPROVE", "off"),
+        ("TELEFONISTKA_PROMOTION_MAX_AUTO_MERGE_DELETIONS", "many"),
+    ],
+)
+def test_a_ceiling_that_is_not_understood_stops_the_start(name: str, value: str) -> None:
+    """It would be none, and that would be the opposite of what is meant."""
+    (problem,) = problems(**{name: value})
+    assert problem.startswith(f"{name} ")
+
+
+def test_the_approver_is_a_token_or_an_app(tmp_path: Path) -> None:
+    """By the original's variables, or by credential files of the same names."""
+    assert read(APPROVER_GITHUB_OAUTH_TOKEN="a").approver == TokenCredentials("a")
+    (tmp_path / "approver-github-app-private-key").write_text(KEY)
+    found = read(APPROVER_GITHUB_APP_ID="9", CREDENTIALS_DIRECTORY=str(tmp_path)).approver
+    assert found == AppCredentials(9, KEY)
+
+
+def test_an_approvers_key_is_checked_at_the_start() -> None:
+    (problem,) = problems(APPROVER_GITHUB_APP_ID="9")
+    assert problem.startswith("APPROVER_GITHUB_APP_PRIVATE_KEY_PATH is not set, but APPROVER_GITHUB_APP_ID is.")
+
+
+def test_what_the_relay_may_do_is_the_operators_choice() -> None:
+    """Hosts by name, special networks, certificates; nothing of it by default."""
+    found = read(
+        TELEFONISTKA_RELAY_ALLOWED_HOSTS="Example.com, argocd.example.net.",
+        TELEFONISTKA_RELAY_ALLOWED_NETWORKS="127.0.0.0/8,::1/128",
+        TELEFONISTKA_RELAY_INSECURE_TLS="1",
+    )
+    assert found.relay_allowed_hosts == ("example.com", "argocd.example.net")
+    assert [str(network) for network in found.relay_allowed_networks] == ["127.0.0.0/8", "::1/128"]
+    assert found.relay_insecure_tls
+    default = read()
+    assert (default.relay_allowed_hosts, default.relay_allowed_networks, default.relay_insecure_tls) == ((), (), False)
+
+
+def test_secrets_of_receivers_are_credentials(tmp_path: Path) -> None:
+    """One for all, and one for a host of its own; never shown."""
+    (tmp_path / "relay-secret").write_text("hunter2\n")
+    (tmp_path / "relay-secret-argocd.example.com").write_text("hunter3")
+    found = read(CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert found.relay_secrets == {"": b"hunter2", "argocd.example.com": b"hunter3"}
+    assert "hunter" not in repr(found)
+
+
+def test_the_operators_listener_is_a_socket_or_on_loopback(tmp_path: Path) -> None:
+    """Whoever reaches it may send deliveries again."""
+    assert read(TELEFONISTKA_ADMIN_LISTEN=f"unix:{tmp_path}/a.sock").admin_listen == tmp_path / "a.sock"
+    assert read(TELEFONISTKA_ADMIN_LISTEN="[::1]:8081").admin_listen == Address("::1", 8081)
+    asked = settings.admin({"TELEFONISTKA_STATE_DIR": str(tmp_path / "elsewhere")})
+    assert (asked.listen, asked.database.name) == (tmp_path / "elsewhere" / "admin.sock", "telefonistka.db")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_how_much_is_kept_is_the_operators_choice() -> None:
+    """In seconds, and in megabytes."""
+    found = read(TELEFONISTKA_STORAGE_MAX_AGE="86400", TELEFONISTKA_STORAGE_MAX_SIZE="100")
+    assert (found.storage_max_age, found.storage_max_size) == (86400.0, 100 << 20)
+
+
+def test_the_operators_words_stand_in_a_directory(tmp_path: Path) -> None:
+    """Which may end with a slash, as the original wants it; a file is none."""
+    assert read(TEMPLATES_PATH=f"{tmp_path}/").templates_path == tmp_path
+    file = tmp_path / "file"
+    file.touch()
+    for wrong in (file, tmp_path / "missing"):
+        with pytest.raises(Invalid, match=r"TEMPLATES_PATH is .*, no directory that can be read"):
+            read(TEMPLATES_PATH=str(wrong))
+
+
+def test_a_link_template_that_is_missing_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    """D91: the daemon warns, and leads to its comments."""
+    path = tmp_path / "missing"
+    assert read(CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH=str(path)).status_url_template == path

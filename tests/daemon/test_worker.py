@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from telefonistka.core.events import Event, PullRequest
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.handlers import Context, Done, Handler
 from telefonistka.inbox import BACKOFF_LONGEST, PATIENCE, Inbox
+from telefonistka.ledger import Ledger
 from telefonistka.storage import Acceptance, State, Storage, Unavailable
 from telefonistka.storage.sqlite import SQLite
 from telefonistka.worker import CRASHES, TRIES, TRIES_BROKEN, Contexts, Worker
@@ -344,7 +346,7 @@ async def test_an_item_that_waits_lets_the_later_ones_pass_after_a_while(
         clock.passes(PATIENCE + 1)
         inbox.nudge()
         await rest(inbox)
-    assert board.statuses == [PENDING, PENDING, ("success", "second")]
+    assert board.statuses == [PENDING, ("success", "second")]
     assert await states(inbox) == {State.WAITING: 1, State.DONE: 1}
 
 
@@ -422,3 +424,110 @@ async def test_a_storage_that_fails_for_a_while_does_not_end_the_worker(
         connection.execute("PRAGMA query_only = 0")
         await rest(inbox)
     assert board.statuses[-1] == ("success", "opened #8")
+
+
+async def test_a_handler_that_does_not_report_sets_no_status(
+    inbox: Inbox, contexts: Contexts, board: StatusBoard
+) -> None:
+    """What concerns a pull request of our own is said where it came from."""
+    ran = anyio.Event()
+
+    async def run(event: PullRequest, given: Context) -> Done:
+        ran.set()
+        return Done("nothing to do")
+
+    def route(event: Event) -> tuple[Handler, ...]:
+        return (Handler("auto-merge", run, reports=False),)
+
+    await inbox.accept(delivery("1"))
+    async with working(Worker(inbox, contexts, route=route)):
+        await rest(inbox)
+    assert ran.is_set()
+    assert board.statuses == []
+    assert await states(inbox) == {State.DONE: 1}
+
+
+async def test_a_check_has_no_pull_request_and_no_status(inbox: Inbox, contexts: Contexts, board: StatusBoard) -> None:
+    """Its handler runs all the same, and costs no call where the commit is not ours."""
+    payload = {
+        "sha": "e" * 40,
+        "context": "ci",
+        "state": "success",
+        "repository": {"id": 1, "name": "infra", "owner": {"login": "acme"}, "default_branch": "main"},
+    }
+    board.calls.clear()
+    await inbox.accept(delivery("1", payload, event="status", lane="1/" + "e" * 40))
+    async with working(Worker(inbox, contexts)):
+        await rest(inbox)
+    assert board.calls == []
+    assert await states(inbox) == {State.DONE: 1}
+
+
+def heads(*handlers: tuple[str, Run]) -> Callable[[Event], tuple[Handler, ...]]:
+    """Pull requests go to these, whatever happened to them."""
+
+    def route(event: Event) -> tuple[Handler, ...]:
+        return tuple(Handler(name, run) for name, run in handlers) if isinstance(event, PullRequest) else ()
+
+    return route
+
+
+def pushed(number: int, head: str) -> dict[str, Any]:
+    """A push to a pull request's head."""
+    payload = pull_request(number, action="synchronize", merged=False, title=head)
+    payload["pull_request"]["head"]["sha"] = head * 40
+    return payload
+
+
+async def test_a_newer_head_supersedes_the_work_on_an_older_one(
+    inbox: Inbox, contexts: Contexts, board: StatusBoard
+) -> None:
+    """Of three pushes that wait, only the last is looked at, and only it has a status; other work is done for each."""
+    seen: list[str] = []
+
+    async def drift(event: PullRequest, given: Context) -> Done:
+        seen.append(f"drift {event.title}")
+        return Done("")
+
+    async def merge(event: PullRequest, given: Context) -> Done:
+        seen.append(f"merge {event.title}")
+        return Done("")
+
+    for head in "abc":
+        await inbox.accept(delivery(head, pushed(7, head)))
+    async with working(Worker(inbox, contexts, route=heads(("drift", drift)))):
+        await rest(inbox)
+    assert seen == ["drift c"]
+    assert {path.rpartition("/")[2] for path in board.calls} == {"c" * 40}
+    seen.clear()
+    for head in "def":
+        await inbox.accept(delivery(head, pushed(7, head)))
+    async with working(Worker(inbox, contexts, route=heads(("auto-merge", merge), ("drift", drift)))):
+        await rest(inbox)
+    assert seen == ["merge d", "merge e", "merge f", "drift f"]
+
+
+async def test_what_was_overtaken_while_it_waited_is_not_done_any_more(
+    inbox: Inbox, contexts: Contexts, storage: Storage, clock: Clock
+) -> None:
+    """The later push went past; the earlier one is not looked at again when its time has come."""
+    seen: list[str] = []
+
+    async def drift(event: PullRequest, given: Context) -> Done:
+        seen.append(event.title)
+        if event.title == "a":
+            raise TryAgain("limit", after=7000)
+        return Done("")
+
+    await inbox.accept(delivery("a", pushed(7, "a")))
+    async with working(Worker(inbox, contexts, route=heads(("drift", drift)), ledger=Ledger(storage))):
+        await rest(inbox)
+        await inbox.accept(delivery("b", pushed(7, "b")))
+        clock.passes(PATIENCE + 1)
+        inbox.nudge()
+        await rest(inbox)
+        clock.passes(7000)
+        inbox.nudge()
+        await rest(inbox)
+    assert seen == ["a", "b"]
+    assert await states(inbox) == {State.DONE: 2}

@@ -342,7 +342,7 @@ async def test_a_comment_is_written_once_and_then_edited(scene: Scene) -> None:
     assert page == await scene.repo.ensure_comment(pull.number, marker, f"{marker} one")
     scene.box.calls.clear()
     assert page == await scene.repo.ensure_comment(pull.number, marker, f"{marker} two")
-    assert [call.method for call in scene.box.calls] == ["GET", "GET", "PATCH"]
+    assert [call.operation or call.method for call in scene.box.calls] == ["query Comments", "query Comments", "PATCH"]
     bodies = [comment.body for comment in scene.record.pulls[pull.number].comments.values()]
     assert bodies[0] == f"> {marker} quoted"
     assert [body for body in bodies if body.startswith(marker)] == [f"{marker} two"]
@@ -400,3 +400,47 @@ async def test_the_empty_tree_needs_no_call(scene: Scene) -> None:
     scene.box.calls.clear()
     assert everything(await scene.repo.snapshot(trees.EMPTY_TREE)) == {}
     assert scene.calls() == []
+
+
+# What a diff needs
+
+
+async def test_contents_come_as_far_as_a_diff_needs_them(scene: Scene) -> None:
+    """Text, what is no text, what is too large, and what GraphQL cuts off, which is read whole."""
+    large, cut = "x" * 1_000_001, "y" * 600_000
+    pull = await scene.change({"large": large, "cut": cut})
+    snapshot = await scene.repo.snapshot(await scene.repo.commit_tree(pull.head_sha))
+    paths = ("lab/app/values.yaml", "lab/app/logo.png", "lab/app/latin", "large", "cut")
+    oids = {path: entry.oid for path in paths if (entry := snapshot.entry(path))}
+    scene.box.calls.clear()
+    found = await scene.repo.contents(oids.values())
+    assert [call.split("/")[0] for call in scene.calls()] == ["query Blobs", "GET "]
+    assert {path: (found[oid].text, found[oid].binary) for path, oid in oids.items()} == {
+        "lab/app/values.yaml": ("replicas: 1\n", False),
+        "lab/app/logo.png": (None, True),
+        "lab/app/latin": (None, True),
+        "large": (None, False),
+        "cut": (cut, False),
+    }
+    assert found[oids["large"]].size == 1_000_001
+
+
+async def test_the_last_commit_of_a_path_is_known_beside_what_others_hold_there(scene: Scene) -> None:
+    """Fifty paths a call; a path without history has none."""
+    first = scene.sha()
+    pull = await scene.change({"prod/app/old": "new\n"})
+    await scene.merge(pull, "squash")
+    paths: dict[str, list[Sha]] = {f"none/{number}": [] for number in range(60)}
+    scene.box.calls.clear()
+    seen = await scene.repo.seen(scene.sha(), {**paths, "prod/app": [first], "lab/app": [], "gone": [first]})
+    assert [call for call in scene.calls() if call.startswith("query")] == ["query Seen", "query Seen"]
+    before = (await scene.repo.snapshot(await scene.repo.commit_tree(first))).entry("prod/app")
+    assert before is not None
+    assert seen["prod/app"].elsewhere == {first: before.oid}
+    assert seen["prod/app"].last is not None
+    assert (seen["prod/app"].last.sha, seen["prod/app"].last.author) == (scene.sha(), "rob")
+    assert seen["lab/app"].last is not None
+    assert seen["lab/app"].last.sha == first
+    assert seen["gone"].last is None
+    assert seen["gone"].elsewhere == {first: None}
+    assert seen["none/7"].last is None

@@ -166,7 +166,7 @@ async def test_a_dry_run_leaves_a_comment_and_nothing_else(tmp_path: Path) -> No
         state = place.state()
         (comment,) = state["pulls"][0]["comments"]
         assert comment["body"].startswith("<!-- telefonistka_tag -->\n")
-        assert "`staging/eu/x` ← `lab/x`" in comment["body"]
+        assert "| `staging/eu/x` | `lab/x` | new: 1 added |" in comment["body"]
         assert place.pulls() == []
         assert sorted(state["trees"]) == ["change", "main"]
 
@@ -179,8 +179,9 @@ async def test_a_broken_component_is_left_out_and_the_others_go_on(tmp_path: Pat
             await promoted(place, {"lab/x/f": "2", "lab/y/f": "2"})
         (pull,) = place.pulls()
         assert pull["title"] == "🚀 Promotion: y ➡️  prod/"
-        (comment,) = place.state()["pulls"][0]["comments"]
-        assert "lab/x/telefonistka.yaml:1:27: error" in comment["body"]
+        plan, result = place.state()["pulls"][0]["comments"]
+        assert "lab/x/telefonistka.yaml:1:27: error" in plan["body"]
+        assert "the plan in another comment says what and why" in result["body"]
 
 
 @pytest.mark.parametrize(
@@ -465,7 +466,7 @@ async def _run_with_fault(directory: Path, files: Mapping[str, Any], fault: Mapp
 
 @pytest.mark.parametrize(("components", "pulls"), [(1, 1), (2, 5), (10, 20)], ids=lambda number: str(number))
 async def test_a_promotion_costs_what_is_promised(tmp_path: Path, components: int, pulls: int) -> None:
-    """At most 6 + ⌈F/100⌉ + 5·G calls, whatever the number and size of the components."""
+    """At most 6 + ⌈F/100⌉ + 5·G + 1 for the result, whatever the number and size of the components."""
     targets = [[f"prod/{number:02}/"] for number in range(pulls)]
     files: dict[str, Any] = {"telefonistka.yaml": config(flow("lab/", *targets))}
     for number in range(components):
@@ -480,5 +481,5 @@ async def test_a_promotion_costs_what_is_promised(tmp_path: Path, components: in
             done = await promote.run(event, given)
             await given.repo.set_status(event.head_sha, "success", done.text)
         assert len(place.pulls()) == pulls
-        assert len(place.calls()) <= 6 + -(-len(change) // 100) + 5 * pulls
+        assert len(place.calls()) <= 6 + -(-len(change) // 100) + 5 * pulls + 1
         print(f"{components} components x {pulls} pull requests: {len(place.calls())} calls")

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from telefonistka import git, templates
+from telefonistka import inbox as inboxes
 from telefonistka.core import events
 from telefonistka.core.comments import Words
 from telefonistka.core.events import PullRequest
+from telefonistka.core.guards import Ceiling
+from telefonistka.core.promotion import NO_CEILING
 from telefonistka.core.trees import Entry, Snapshot
 from telefonistka.github import auth
 from telefonistka.github.auth import Identity
 from telefonistka.github.endpoint import Endpoint
 from telefonistka.github.limits import Pacing
 from telefonistka.github.repo import Repo
-from telefonistka.handlers import Context
+from telefonistka.handlers import Context, route
+from telefonistka.inbox import Inbox
 from telefonistka.ledger import Ledger
 from telefonistka.sandbox import control, scenes, server
 from telefonistka.sandbox.box import Box
@@ -28,6 +32,7 @@ from telefonistka.sandbox.state import Call, Token
 from telefonistka.sandbox.state import Repo as SandboxRepo
 from telefonistka.storage import Storage, sqlite
 from tests.contract.recorder import Recorder
+from tests.daemon.values import Clock
 
 OWNER, NAME = "acme", "iac"
 UNPACED = Pacing(write=0, notify=0)
@@ -44,7 +49,15 @@ class World:
     http: aiohttp.ClientSession
     storage: Storage
     recorder: Recorder
+    approver: Token  # the second identity
+    ceiling: Ceiling = NO_CEILING
     merges: int = 0
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where our own later work goes."""
+        return Inbox(self.storage, clock=self.clock)
 
     async def ask(self, method: str, path: str, *, by: Token | None = None, **fields: Any) -> Any:
         """One call of GitHub's REST API as a person; returns the answer's JSON."""
@@ -71,15 +84,15 @@ class World:
         await self.ask("PUT", f"/pulls/{number}/merge", **fields)
         return await self.event(number)
 
-    async def event(self, number: int) -> PullRequest:
+    async def event(self, number: int, action: str = "closed", *, label: str | None = None) -> PullRequest:
         pull = await self.ask("GET", f"/pulls/{number}")
         payload = {
-            "action": "closed",
+            "action": action,
             "number": number,
             "pull_request": pull,
             "repository": pull["base"]["repo"],
             "sender": {"login": "alice"},
-        }
+        } | ({} if label is None else {"label": {"name": label}})
         event = events.parse("pull_request", payload)
         assert isinstance(event, PullRequest)
         return event
@@ -95,8 +108,13 @@ class World:
             await self.ask("POST", f"/issues/{number}/labels", labels=list(labels))
         return await self.merge(number)
 
-    def given(self, repo: Repo) -> Context:
-        return Context(repo, Ledger(self.storage), Words(templates.load()))
+    def given(self, repo: Repo, approver: Repo) -> Context:
+        async def approving() -> Repo:
+            return approver
+
+        return Context(
+            repo, Ledger(self.storage), Words(templates.load()), approving, self.ceiling, later=self.inbox.enqueue
+        )
 
     def calls(self) -> list[Call]:
         """The bot's calls."""
@@ -133,7 +151,7 @@ async def world(directory: Path, files: Mapping[str, Any], **switches: Any) -> A
     ):
         alice, bot = box.person("alice"), box.bot("the-bot")
         repo = scenes.repository(box, OWNER, NAME, files, switches=switches)
-        yield World(box, repo, alice, bot, http, storage, recorder)
+        yield World(box, repo, alice, bot, http, storage, recorder, box.bot("the-approver"))
         assert recorder.faults == []
 
 
@@ -149,6 +167,21 @@ async def working(place: World) -> AsyncIterator[Context]:
     """The bot at work in the repository: what a handler is given. A new one has forgotten what it read before."""
     endpoint = Endpoint.of(place.box.url)
     async with auth.session(endpoint) as session:
-        identity = Identity(auth.Token(place.bot.value), endpoint, session, pacing=UNPACED)
-        client = await identity.client(OWNER, NAME)
-        yield place.given(Repo(client, OWNER, NAME))
+
+        async def repo(token: Token) -> Repo:
+            identity = Identity(auth.Token(token.value), endpoint, session, pacing=UNPACED)
+            return Repo(await identity.client(OWNER, NAME), OWNER, NAME)
+
+        yield place.given(await repo(place.bot), await repo(place.approver))
+
+
+async def later(place: World, seconds: float = 0.0) -> list[str]:
+    """What the bot says of its own later work once so many seconds have passed; all that is due is done."""
+    place.clock.passes(seconds)
+    said = []
+    while items := await place.inbox.claim("the bot", limit=1):
+        event = events.parse(items[0].event, inboxes.payload(items[0].headers, items[0].body))
+        async with working(place) as given:
+            said += [(await handler.run(event, given)).text for handler in route(event)]
+        await place.inbox.finish("the bot", items[0])
+    return said
