@@ -27,14 +27,26 @@ ARROWS = {
     "ledger": {"storage", "errors", "telemetry"},
     "handlers": {"handlers", "github", "ledger", "core", "errors", "telemetry"},
     "worker": {"inbox", "handlers", "ledger", "github", "core", "errors", "telemetry", "storage"},
-    "server": {"inbox", "core", "errors", "telemetry", "storage"},
+    "wire": {"core"},
+    "relay": {"wire", "core", "storage", "telemetry"},
+    "outbox": {"relay", "core", "storage", "telemetry"},
+    "configs": {"core", "storage", "errors", "telemetry"},
+    "exchange": {
+        "relay", "wire", "outbox", "configs", "inbox", "github", "core", "storage", "errors", "telemetry",
+    },
+    "server": {"inbox", "exchange", "core", "errors", "telemetry", "storage"},
+    "admin": {"inbox", "exchange", "core", "storage", "telemetry"},
     "daemon": {
-        "server", "worker", "inbox", "ledger", "storage", "github", "handlers", "core", "settings", "templates",
+        "server", "admin", "worker", "exchange", "relay", "wire", "outbox", "configs", "inbox", "ledger",
+        "storage", "github", "handlers", "core", "settings", "templates",
         "telemetry", "errors",
     },
     "sandbox": {"sandbox", "core"},
+    "bump": {"github", "core", "errors"},
+    "doctor": {"github", "relay", "wire", "core", "errors"},
     "cli": {
-        "daemon", "settings", "handlers", "core", "git", "github", "sandbox", "templates", "telemetry", "errors",
+        "cli", "admin", "bump", "daemon", "doctor", "settings", "handlers", "core", "git", "github", "inbox", "sandbox",
+        "storage", "templates", "telemetry", "wire", "errors",
     },
 }  # fmt: skip
 

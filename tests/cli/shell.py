@@ -10,10 +10,10 @@ from pathlib import Path
 
 DEADLINE = 120  # seconds
 
+Run = subprocess.CompletedProcess[str]
 
-def telefonistka(
-    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+
+def telefonistka(*arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Run:
     """One run of the console script's module, without any variable of ours from outside."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB_", "TELEFONISTKA_"))}
     return subprocess.run(

@@ -24,21 +24,46 @@ promotionPaths:
 PLAN = """\
 ### Promotion plan
 
-1. **`nginx`**, **`pay`** from `lab/` to `Staging` (`telefonistka.yaml:7`)
-   - `staging/eu/nginx` ← `lab/nginx`
-   - `staging/eu/pay` ← `lab/pay`: new
-   - `staging/us/nginx` ← `lab/nginx`: already equal, nothing to do
-   - `staging/us/pay` ← `lab/pay`: new
-2. **`nginx`** from `lab/` to `prod/` (`telefonistka.yaml:9`)
-   - `prod/nginx` ← `lab/nginx`: new
-   - skipped: `prod/` for `pay`, blocked by '^prod/' (`lab/pay/telefonistka.yaml:2`)
+2 promotion pull requests:
+
+```mermaid
+flowchart LR
+  s0["lab/"]
+  t0["staging/eu/"]
+  t1["staging/us/"]
+  t2["prod/"]
+  s0 --> t0
+  s0 --> t1
+  s0 --> t2
+```
+
+#### 1. `nginx`, `pay` from `lab/` to `Staging`
+
+| Target | Source | Files |
+|---|---|---|
+| `staging/eu/nginx` | `lab/nginx` | 1 changed |
+| `staging/eu/pay` | `lab/pay` | new: 2 added |
+| `staging/us/nginx` | `lab/nginx` | already equal, nothing to do |
+| `staging/us/pay` | `lab/pay` | new: 2 added |
+
+- waits for people to merge it
+- configured at `telefonistka.yaml:7`
+
+#### 2. `nginx` from `lab/` to `prod/`
+
+| Target | Source | Files |
+|---|---|---|
+| `prod/nginx` | `lab/nginx` | new: 1 added |
+
+- skipped: `prod/` for `pay`, blocked by '^prod/' (`lab/pay/telefonistka.yaml:2`)
+- waits for people to merge it
+- configured at `telefonistka.yaml:9`
 
 Flows not taken:
 
 - `lab/` (`telefonistka.yaml:2`) needs one of the labels `fast`; files concerned: 2
 
 Files without a component: 1 – `docs/x`
-
 """
 
 
