@@ -26,6 +26,7 @@ all of them optional; `queue` is the merge queue's method. `by` is the login of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -47,6 +48,11 @@ from telefonistka.sandbox import (
 )
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.state import Access, Hook, Pull, Repo, User
+
+COMMIT_ID = re.compile(r"\b[0-9a-f]{40}\b|(?<=`)[0-9a-f]{7}(?=`)")
+COMMENT_ID = re.compile(r"(?<=#issuecomment-)\d+")
+HERE = re.compile(r"https?://127\.0\.0\.1:\d+")
+DAY = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 
 WAIT = 30  # seconds; the longest that a question for held requests waits
 
@@ -318,6 +324,13 @@ def state(repo: Repo) -> dict[str, Any]:
     }
 
 
+def without_ids(text: str) -> str:
+    """A comment or an address without what is another one in every sandbox: where it listens, ids, days."""
+    for pattern in (HERE, COMMENT_ID, COMMIT_ID, DAY):
+        text = pattern.sub("…", text)
+    return text
+
+
 def pull_state(pull: Pull) -> dict[str, Any]:
     return {
         "number": pull.number,
@@ -334,7 +347,8 @@ def pull_state(pull: Pull) -> dict[str, Any]:
         "requested_reviewers": sorted(user.login for user in pull.requested_reviewers),
         "reviews": [{"author": one.user.login, "state": one.state, "body": one.body} for one in pull.reviews.values()],
         "comments": [
-            {"author": one.user.login, "body": one.body, "minimized": one.minimized} for one in pull.comments.values()
+            {"author": one.user.login, "body": without_ids(one.body), "minimized": one.minimized}
+            for one in pull.comments.values()
         ],
     }
 
@@ -345,6 +359,7 @@ def statuses_state(repo: Repo) -> dict[str, dict[str, Any]]:
     shown: dict[str, dict[str, Any]] = {}
     for sha in repo.statuses:
         for status in reversed(statuses.latest(repo, sha)):
-            final = {"state": status.state, "description": status.description, "target_url": status.target_url}
+            link = None if status.target_url is None else without_ids(status.target_url)
+            final = {"state": status.state, "description": status.description, "target_url": link}
             shown.setdefault(names.get(sha, repo.git.commit(sha).tree), {})[status.context] = final
     return shown

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,11 +23,15 @@ import anyio
 import orjson
 
 from telefonistka.core import lineage
-from telefonistka.sandbox import example, processes
+from telefonistka.sandbox import example, hosting, processes
 from telefonistka.sandbox.odb import ENVIRONMENT, GIT
 from telefonistka.sandbox.processes import Failed, Process
+from telefonistka.sandbox.receivers import Receiver, receiving
 
 FILES_A_CALL = 100  # changed files that one API call lists
+AFTER_A_MERGE = 13  # API calls: the plan, the status, the result, and that of the merge before
+A_PROMOTION = 16  # API calls: opening it, and looking at it when GitHub tells that it is open
+UNDER_WAY = ("waiting", "running")  # work
 COLUMN = 12  # characters for what a line is about
 NO_PAUSES = {"TELEFONISTKA_GITHUB_WRITE_INTERVAL": "0", "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "0"}
 
@@ -98,6 +102,7 @@ class _Stage:
     daemon_url: str
     directory: Path
     environment: Mapping[str, str]
+    argo_cds: Sequence[Receiver]
 
     @property
     def repo(self) -> str:
@@ -120,6 +125,7 @@ async def _stage(directory: Path, environment: Mapping[str, str]) -> AsyncIterat
             "GITHUB_HOST": place["url"],
             "TELEFONISTKA_LISTEN": "127.0.0.1:0",
             "TELEFONISTKA_STATE_DIR": str(directory / "state"),
+            "TELEFONISTKA_RELAY_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
         theirs = {**environment, **secrets, **where, **NO_PAUSES}
         async with (
@@ -130,8 +136,13 @@ async def _stage(directory: Path, environment: Mapping[str, str]) -> AsyncIterat
             url = f"http://127.0.0.1:{port}"
             person = _Person(session, place["url"])
             hook = {"repo": place["repository"], "url": f"{url}/webhook", "secret": place["secret"]}
-            await person.ask("POST", "/_sandbox/hooks", hook | {"events": ["pull_request"]})
-            yield _Stage(place, person, daemon, url, directory, environment)
+            await person.ask("POST", "/_sandbox/hooks", hook | {"events": hosting.EVENTS})
+            async with AsyncExitStack() as stack:
+                receivers = [Receiver(name, place["secret"]) for name in example.ARGO_CDS]
+                receivers[-1].busy = 1
+                for receiver in receivers:
+                    await stack.enter_async_context(receiving(receiver))
+                yield _Stage(place, person, daemon, url, directory, environment, receivers)
 
 
 # What happens
@@ -167,6 +178,8 @@ class _Story:
         for production in await self._merge(staging, "Production Europe", "Production America and Asia"):
             await self._merge(production)
         await self._compare()
+        await self._fan_out()
+        self._sum_up()
 
     async def _introduce(self) -> None:
         ready = await self._daemon_is("ready")
@@ -237,19 +250,22 @@ class _Story:
         number, repo = pull["number"], self._stage.repo
         known = {one["number"] for one in await self._ask("GET", f"{repo}/pulls?state=all&per_page=100")}
         files = len(await self._ask("GET", f"{repo}/pulls/{number}/files?per_page=100"))
+        looked_at = await self._verdict(number)
         before = await self._calls_so_far()
         started = time.perf_counter()
         await self._ask("PUT", f"{repo}/pulls/{number}/merge", {"merge_method": "merge"})
-        status = await self._verdict(number)
+        status = await self._verdict(number, after=looked_at)
         milliseconds = (time.perf_counter() - started) * 1000
-        calls = await self._calls_so_far() - before
         every = await self._ask("GET", f"{repo}/pulls?state=all&per_page=100&direction=asc")
         opened = [one for one in every if one["number"] not in known]
-        most = 6 + -(-files // FILES_A_CALL) + 5 * len(opened)
+        for one in opened:
+            await self._verdict(one["number"])
+        calls = await self._calls_so_far() - before
+        most = AFTER_A_MERGE + -(-files // FILES_A_CALL) + A_PROMOTION * len(opened)
         return _Merge(status, opened, calls, most, milliseconds)
 
-    async def _verdict(self, number: int) -> Mapping[str, Any]:
-        """The final commit status of a pull request's head."""
+    async def _verdict(self, number: int, *, after: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """The final commit status of a pull request's head, which is another one than before."""
         standing = "no status"
 
         async def look() -> Mapping[str, Any] | None:
@@ -259,12 +275,19 @@ class _Story:
             state = await self._ask("GET", f"/_sandbox/state?repo={self._stage.place['repository']}")
             status: Mapping[str, Any] | None = state["statuses"].get(f"#{number}", {}).get("telefonistka")
             standing = f"{status['state']}: {status['description']}" if status else standing
-            return None if status is None or status["state"] == "pending" else status
+            return None if status is None or status["state"] == "pending" or status == after else status
 
         return await processes.until(f"a final commit status of #{number}", look, stands=lambda: standing)
 
     async def _calls_so_far(self) -> int:
-        """How many API calls the bot has made."""
+        """How many API calls the bot has made, once there is nothing to do for it."""
+
+        async def look() -> str | None:
+            async with self._stage.person.session.get(f"{self._stage.daemon_url}/metrics") as answer:
+                text = await answer.text()
+            return text if all(f'telefonistka_inbox_items{{state="{one}"}} 0.0' in text for one in UNDER_WAY) else None
+
+        await processes.until("that the daemon has nothing to do", look)
         calls = await self._ask("GET", "/_sandbox/calls")
         return sum(call["identity"] == self._stage.place["bot"]["login"] for call in calls)
 
@@ -324,6 +347,54 @@ class _Story:
             where = "lab = 2 × staging = 3 × production" if name in example.RELEASED else "lab = 2 × staging; not in"
             note = "" if name in example.RELEASED else " production, as its rule says"
             self._field(name, (f"{found.pop()}"[:10], Tone.GOOD), (f"  {where}{note}", Tone.PLAIN))
+
+    async def _fan_out(self) -> None:
+        """Five Argo CDs hear of every push."""
+        argo_cds, branch = self._stage.argo_cds, self._stage.place["default_branch"]
+        hook = {"repo": self._stage.place["repository"], "url": f"{self._stage.daemon_url}/webhook"}
+        await self._ask("POST", "/_sandbox/hooks", hook | {"secret": self._stage.place["secret"], "events": ["push"]})
+        self._headline(f"You write down where your {len(argo_cds)} Argo CDs are, and push twice")
+        await self._git("switch", "--quiet", branch)
+        await self._git("pull", "--quiet", "origin", branch)
+        rules = self._clone / "telefonistka.yaml"
+        note = self._clone / example.NOTE
+        note.write_text("One directory per cluster.\n")
+        rules.write_text(rules.read_text() + example.relay(one.url for one in argo_cds))
+        await self._pushed("Tell our Argo CDs of every push", 1)
+        before = await self._calls_so_far()
+        note.write_text(note.read_text() + "Its name is its region's.\n")
+        milliseconds = await self._pushed("Say more", 2)
+        for one in argo_cds:
+            retried = one.requests - len(one.taken)
+            said = f"  {len(one.taken)} pushes, signatures right" + f"; busy once, told again {retried}×" * bool(
+                retried
+            )
+            self._field("told", (f"{one.name:<14}", Tone.GOOD), (said, Tone.PLAIN))
+        calls = await self._calls_so_far() - before
+        cost = f"{calls} API calls for the second push, all {len(argo_cds)} told {milliseconds:.0f} ms after it began"
+        self._field("cost", (cost, Tone.DIM))
+        if calls or any(one.taken != argo_cds[0].taken for one in argo_cds):
+            raise Failed(
+                f"expected: the same bytes everywhere, no call; found: {[len(o.taken) for o in argo_cds]}, {calls}"
+            )
+
+    async def _pushed(self, message: str, pushes: int) -> float:
+        """Every Argo CD has heard of so many pushes; the milliseconds since the last of them began."""
+        await self._git("add", "--all")
+        await self._git("commit", "--quiet", "--message", message)
+        started = time.perf_counter()
+        await self._git("push", "--quiet", "origin", f"HEAD:{self._stage.place['default_branch']}")
+
+        async def look() -> float | None:
+            missing = [one for one in self._stage.argo_cds if len(one.taken) < pushes]
+            return None if missing else (time.perf_counter() - started) * 1000
+
+        def standing() -> str:
+            return str({one.name: len(one.taken) for one in self._stage.argo_cds})
+
+        return await processes.until(f"every Argo CD has heard of push {pushes}", look, stands=standing)
+
+    def _sum_up(self) -> None:
         took = time.perf_counter() - self._started
         self._line()
         self._line((f"{self._calls} API calls for four merged pull requests; all of it in {took:.1f} s.", Tone.STRONG))

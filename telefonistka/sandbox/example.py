@@ -6,7 +6,7 @@ kept out of production by its own `telefonistka.yaml`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 OWNER = "acme"
 NAME = "deployments"
@@ -113,6 +113,15 @@ spec:
     matchLabels: {app: nginx}
 """
 
+ARGO_CDS = ("europe-west4", "us-east1", "us-east4", "asia-east1", "central")  # one per region, one for all
+RELAY = """
+# Every push below clusters/ is told to each Argo CD at once.
+webhookEndpointRegexs:
+  - expression: ^clusters/.*
+    replacements:
+"""
+NOTE = "clusters/README.md"
+
 SENTINEL = "sentinel: false  # gone with chart 20\n"
 
 
@@ -124,6 +133,11 @@ def files() -> dict[str, str]:
         components = RELEASED if cluster in PRODUCTION else (*RELEASED, BLOCKED)
         found |= {cluster + path: text for name in components for path, text in component(name)}
     return found
+
+
+def relay(urls: Iterable[str]) -> str:
+    """The rule that tells these addresses of every push."""
+    return RELAY + "".join(f"      - {url}\n" for url in urls)
 
 
 def component(name: str) -> Iterator[tuple[str, str]]:

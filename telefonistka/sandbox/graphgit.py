@@ -424,8 +424,13 @@ class CommitView(GitView):
     def parents(self, **page: Any) -> dict[str, Any]:
         return connection(self.commit.parents, self.commit_view, name="parents", **page)
 
-    def history(self, **page: Any) -> dict[str, Any]:
-        every = list(self.repo.git.walk(self.commit.sha))
+    async def history(self, path: str | None = None, **page: Any) -> dict[str, Any]:
+        git = self.repo.git
+        if path is None:
+            every = list(git.walk(self.commit.sha))
+        else:
+            listed = await git.arun("--literal-pathspecs", "rev-list", self.commit.sha, "--", path)
+            every = [git.commit(sha) for sha in listed.split()]
         return connection(every, lambda one: self.view("Commit", one), name="history", **page)
 
     def associated_pull_requests(self, **arguments: Any) -> dict[str, Any]:

@@ -95,7 +95,7 @@ MERGEABLE = {True: "MERGEABLE", False: "CONFLICTING", None: "UNKNOWN"}
 class PullView(InRepo):
     pull: Pull
     type_name: ClassVar[str] = "PullRequest"
-    is_cross_repository = locked = False
+    locked = False
     potential_merge_commit = None
 
     def __getattr__(self, name: str) -> Any:
@@ -134,8 +134,12 @@ class PullView(InRepo):
                 return objects.time(getattr(pull, name))
             case "url" | "permalink":
                 return objects.pull_html(self.ask.box, self.repo, pull)
-            case "base_repository" | "head_repository":
+            case "is_cross_repository":
+                return pull.head_repo is not None
+            case "base_repository":
                 return self.repository
+            case "head_repository":
+                return self.repository if pull.head_repo is None else None  # hidden from who asks
             case "merge_commit":
                 return self.commit_view(pull.merge_commit_sha) if pull.merged else None
         raise AttributeError(name)
@@ -145,7 +149,9 @@ class PullView(InRepo):
         return self.repository.ref(f"refs/heads/{self.pull.base_ref}")
 
     @property
-    def head_ref(self) -> View:
+    def head_ref(self) -> View | None:
+        if self.pull.head_repo is not None:
+            return None
         return self.repository.ref(f"refs/heads/{self.pull.head_ref}")
 
     async def can(self) -> bool | None:

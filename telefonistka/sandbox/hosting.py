@@ -25,7 +25,8 @@ from telefonistka.sandbox.githttp import PUSHER
 from telefonistka.sandbox.state import Access, Hook, Repo
 
 BOT = "telefonistka-bot"
-EVENTS = ["pull_request"]
+APPROVER = "telefonistka-approver"
+EVENTS = ["check_suite", "pull_request", "pull_request_review", "status"]
 
 
 class Unusable(Exception):  # noqa: N818
@@ -51,6 +52,7 @@ class Place:
     directory: str
     person: Account
     bot: Account
+    approver: Account
     secret: str  # of the webhook
     webhook: str
     authority: str | None = None  # of an Enterprise server: the certificate to trust
@@ -91,7 +93,7 @@ def _room(directory: Path | None) -> Iterator[Path]:
 
 def _furnish(box: Box, origin: Path | None, webhook: str) -> Place:
     box.anonymous_push = True  # whoever is on this machine may try things out without setting git up
-    person, bot = box.person(PUSHER, access=Access.ADMIN), box.bot(BOT)
+    person, bot, approver = box.person(PUSHER, access=Access.ADMIN), box.bot(BOT), box.bot(APPROVER)
     if origin is None:
         repo = scenes.repository(box, example.OWNER, example.NAME, example.files())
     else:
@@ -107,6 +109,7 @@ def _furnish(box: Box, origin: Path | None, webhook: str) -> Place:
         directory=str(box.directory),
         person=Account(login=person.user.login, token=person.value),
         bot=Account(login=bot.user.login, token=bot.value),
+        approver=Account(login=approver.user.login, token=approver.value),
         secret=secret,
         webhook=webhook,
         authority=None if box.authority is None else str(box.authority),
@@ -149,12 +152,13 @@ A local GitHub is at {place.url}
   API          {place.url}/api/v3
   tokens       {place.person.token}   a person, {place.person.login}
                {place.bot.token}   a bot, {place.bot.login}
+               {place.approver.token}   another, {place.approver.login}
   webhook      {place.webhook or "none"}
 
 To promote what is merged there, run the daemon in another terminal:
 
   export GITHUB_HOST={place.url}{trust}
-  export GITHUB_OAUTH_TOKEN={place.bot.token}
+  export GITHUB_OAUTH_TOKEN={place.bot.token} APPROVER_GITHUB_OAUTH_TOKEN={place.approver.token}
   export GITHUB_WEBHOOK_SECRET={place.secret}
   export TELEFONISTKA_LISTEN={urlsplit(place.webhook).netloc or "127.0.0.1:8080"} TELEFONISTKA_STATE_DIR=$(mktemp -d)
   export TELEFONISTKA_GITHUB_WRITE_INTERVAL=0 TELEFONISTKA_GITHUB_NOTIFY_INTERVAL=0

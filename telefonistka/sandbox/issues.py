@@ -10,7 +10,7 @@ from telefonistka.sandbox.gitdata import REPO
 from telefonistka.sandbox.pulls import BODY_LIMIT
 from telefonistka.sandbox.repos import ensure_label
 from telefonistka.sandbox.rest import Answer, Ask, Refused, invalid, not_found, route, texts, want
-from telefonistka.sandbox.state import RANKS, Access, Comment, Label, Pull, User, now
+from telefonistka.sandbox.state import RANKS, Access, Comment, Label, Pull, Reaction, User, now
 
 ASSIGNEE_LIMIT = 10
 ISSUE = REPO + "/issues/{number}"
@@ -236,6 +236,21 @@ def find_comment(ask: Ask) -> tuple[Pull, Comment]:
 
 
 COMMENT = REPO + "/issues/comments/{comment_id}"
+
+
+@route("POST", COMMENT + "/reactions", WRITE)
+async def react(ask: Ask) -> Answer:
+    """https://docs.github.com/en/rest/reactions/reactions#create-reaction-for-an-issue-comment"""
+    content = want(await ask.json(), "content", str, resource="Reaction")
+    if content not in objects.REACTIONS:
+        raise invalid("Reaction", "content")
+    _, comment = find_comment(ask)
+    for one in comment.reactions.values():
+        if (one.user, one.content) == (ask.user, content):
+            return Answer(objects.reaction(ask.box, one))
+    made = Reaction(id=ask.box.next_id(), user=ask.user, content=content)
+    comment.reactions[made.id] = made
+    return Answer(objects.reaction(ask.box, made), 201)
 
 
 @route("GET", COMMENT, READ)

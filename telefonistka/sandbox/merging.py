@@ -55,7 +55,8 @@ async def merge(
     pull.merged_at = pull.closed_at = pull.updated_at = now()
     await moves.moved(box, repo, ref, base, commit, sender=by)
     await box.tell("pull_request", "closed", repo=repo, sender=by, pull=pull)
-    if repo.switches.delete_branch_on_merge and repo.git.branch(pull.head_ref) is not None:
+    ours = pull.head_repo is None and repo.git.branch(pull.head_ref) is not None
+    if repo.switches.delete_branch_on_merge and ours:
         await moves.delete(box, repo, f"refs/heads/{pull.head_ref}", sender=by)
     return commit
 

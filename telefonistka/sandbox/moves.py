@@ -50,11 +50,12 @@ async def moved(box: Box, repo: Repo, name: str, before: str | None, after: str 
 async def follow(box: Box, repo: Repo, branch: str, before: str | None, after: str | None, *, sender: User) -> None:
     """Open pull requests from or into the branch take notice."""
     for pull in [one for one in repo.pulls.values() if one.state == "open"]:
-        if branch not in (pull.head_ref, pull.base_ref):
+        head = pull.head_ref if pull.head_repo is None else None
+        if branch not in (head, pull.base_ref):
             continue
         if after is None:
             await close(box, repo, pull, sender=sender)
-        elif pull.head_ref == branch:
+        elif branch == head:
             await synchronize(box, repo, pull, after, sender=sender)
         elif before is not None and await repo.git.contains(after, pull.head_sha):
             await merged(box, repo, pull, after, base=before, sender=sender)

@@ -5,6 +5,7 @@ The shapes are those of GitHub's OpenAPI description, in full; commits and trees
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,10 +15,12 @@ from telefonistka.sandbox.state import (
     RANKS,
     Access,
     App,
+    CheckRun,
     Comment,
     Installation,
     Label,
     Pull,
+    Reaction,
     Repo,
     Review,
     Status,
@@ -285,14 +288,55 @@ def comment(box: Box, repo: Repo, pull: Pull, comment: Comment) -> Json:
         "updated_at": time(comment.updated_at),
         "author_association": association(repo, comment.user),
         "body": comment.body,
-        "reactions": reactions(url),
+        "reactions": reactions(url, [one.content for one in comment.reactions.values()]),
         "performed_via_github_app": None if comment.app is None else app(box, comment.app),
     }
 
 
-def reactions(url: str) -> Json:
-    kinds = ("+1", "-1", "laugh", "hooray", "confused", "heart", "rocket", "eyes")
-    return {"url": f"{url}/reactions", "total_count": 0, **dict.fromkeys(kinds, 0)}
+REACTIONS = ("+1", "-1", "laugh", "hooray", "confused", "heart", "rocket", "eyes")
+
+
+def reactions(url: str, given: Sequence[str] = ()) -> Json:
+    counts = {kind: given.count(kind) for kind in REACTIONS}
+    return {"url": f"{url}/reactions", "total_count": len(given), **counts}
+
+
+def reaction(box: Box, reaction: Reaction) -> Json:
+    return {
+        "id": reaction.id,
+        "node_id": reaction.node_id,
+        "user": user(box, reaction.user),
+        "content": reaction.content,
+        "created_at": time(reaction.created_at),
+    }
+
+
+def check_run(box: Box, repo: Repo, run: CheckRun) -> Json:
+    url = f"{repo_api(box, repo)}/check-runs/{run.id}"
+    return {
+        "id": run.id,
+        "node_id": run.node_id,
+        "head_sha": run.sha,
+        "name": run.name,
+        "url": url,
+        "html_url": f"{box.url}/{repo.full_name}/runs/{run.id}",
+        "details_url": run.details_url,
+        "external_id": run.external_id,
+        "status": run.status,
+        "conclusion": run.conclusion,
+        "started_at": time(run.started_at),
+        "completed_at": time(run.completed_at),
+        "output": {
+            "title": run.title,
+            "summary": run.summary,
+            "text": run.text,
+            "annotations_count": len(run.annotations),
+            "annotations_url": f"{url}/annotations",
+        },
+        "check_suite": None,
+        "app": app(box, run.app),
+        "pull_requests": [],
+    }
 
 
 def review(box: Box, repo: Repo, pull: Pull, review: Review) -> Json:
@@ -395,7 +439,7 @@ def pull_simple(box: Box, repo: Repo, pull: Pull) -> Json:
         "review_comment_url": links["review_comment"],
         "comments_url": links["comments"],
         "statuses_url": links["statuses"],
-        "head": side(box, repo, pull.head_ref, pull.head_sha),
+        "head": side(box, pull.head_repo or repo, pull.head_ref, pull.head_sha),
         "base": side(box, repo, pull.base_ref, pull.base_sha),
         "_links": {name: {"href": href} for name, href in links.items()},
         "author_association": association(repo, pull.user),

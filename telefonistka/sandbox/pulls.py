@@ -99,7 +99,7 @@ def matches(ask: Ask, pull: Pull) -> bool:
     owner, colon, name = head.partition(":")
     if not colon:  # GitHub ignores a head without its owner
         return True
-    return owner.lower() == ask.repo.owner.login.lower() and name == pull.head_ref
+    return owner.lower() == (pull.head_repo or ask.repo).owner.login.lower() and name == pull.head_ref
 
 
 @route("GET", REPO + "/pulls/{number}", "pull_requests:read")

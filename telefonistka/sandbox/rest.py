@@ -1,6 +1,7 @@
 """The frame of the REST API: the table of routes, what a handler is given, what it answers, how it refuses.
 
-Handlers live in repos.py, branches.py, gitdata.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py, apps.py.
+Handlers live in repos.py, branches.py, gitdata.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py, checks.py
+and apps.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from telefonistka.sandbox import gitobjects, moves, trees
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.git import Git
 from telefonistka.sandbox.odb import FILE, SUBMODULE, Entry
-from telefonistka.sandbox.state import Access, Repo, Switches, User
+from telefonistka.sandbox.state import Access, Pull, Repo, Switches, User
 
 SYMLINK = "120000"
 LAX = Switches(directory_entry="replace", delete_absent="ignore")
@@ -88,6 +88,32 @@ async def commit(
     made = committed(repo, parent, files, message, by)
     await moves.move(box, repo, f"refs/heads/{name}", made, expected=before, sender=by)
     return made
+
+
+async def from_fork(box: Box, repo: Repo, files: Files, *, by: User, branch: str, title: str = "A change") -> Pull:
+    """A pull request from a fork that this person has: one commit of these files, on a branch of that name there.
+
+    The fork has no API of its own; its objects are in the repository's git, as GitHub lets them be read there.
+    """
+    base = repo.git.branch(repo.default_branch)
+    assert base is not None, "there is something to fork"
+    fork = Repo(id=box.next_id(), owner=by, name=repo.name, path=repo.path, git=repo.git)
+    pull = Pull(
+        id=box.next_id(),
+        number=repo.next_number(),
+        title=title,
+        body=None,
+        user=by,
+        base_ref=repo.default_branch,
+        base_sha=base,
+        head_ref=branch,
+        head_sha=committed(repo, base, files, "Change", by),
+        head_repo=fork,
+    )
+    repo.pulls[pull.number] = pull
+    moves.keep_head(repo, pull)
+    await box.tell("pull_request", "opened", repo=repo, sender=by, pull=pull)
+    return pull
 
 
 def committed(repo: Repo, parent: str | None, files: Files, message: str, by: User) -> str:

@@ -23,6 +23,7 @@ from telefonistka.sandbox import (  # noqa: F401 - importing a route file regist
     apps,
     auth,
     branches,
+    checks,
     contents,
     control,
     gitdata,

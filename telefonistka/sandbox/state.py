@@ -10,7 +10,7 @@ Who does what around them:
 * rest.py     the table of routes. A handler is `async def get_tree(ask: Ask) -> Answer`, registered by
               `@route("GET", "/repos/{owner}/{repo}/git/trees/{sha}", "contents:read")`; `ask.repo`, `ask.identity`,
               `await ask.json()`; `raise Refused(422, "…")` is GitHub's error object. The routes are in gitdata.py,
-              repos.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py and apps.py.
+              repos.py, contents.py, pulls.py, reviews.py, issues.py, statuses.py, checks.py and apps.py.
 * objects.py, gitobjects.py   records → GitHub's JSON: `objects.user(box, user)`, `gitobjects.commit(…)`.
 * rules.py    what a branch asks (protection, rulesets); requirements.py, codeowners.py: what a pull request lacks;
               mergeability.py: what GitHub says of that; waiting.py, automerge.py, mergequeue.py: merging by itself.
@@ -156,6 +156,20 @@ class Label:
         return f"LA_{self.id}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """What somebody thinks of a comment, in one sign."""
+
+    id: int
+    user: User
+    content: str
+    created_at: datetime = field(default_factory=now)
+
+    @property
+    def node_id(self) -> str:
+        return f"REA_{self.id}"
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Comment:
     """A comment in a pull request's conversation."""
@@ -165,6 +179,7 @@ class Comment:
     body: str
     app: App | None = None
     minimized: str | None = None  # the classifier, such as OUTDATED
+    reactions: dict[int, Reaction] = field(default_factory=dict)
     created_at: datetime = field(default_factory=now)
     updated_at: datetime = field(default_factory=now)
 
@@ -206,6 +221,30 @@ class Status:
         return f"SC_{self.id}"
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
+class CheckRun:
+    """What an App found in a commit."""
+
+    id: int
+    app: App
+    sha: str
+    name: str
+    external_id: str = ""
+    details_url: str | None = None
+    status: str = "queued"
+    conclusion: str | None = None
+    title: str | None = None
+    summary: str | None = None
+    text: str | None = None
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+    @property
+    def node_id(self) -> str:
+        return f"CR_{self.id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoMerge:
     """GitHub is to merge the pull request as soon as nothing is missing."""
@@ -230,7 +269,7 @@ class Queued:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Pull:
-    """A pull request inside one repository (`head_ref` and `base_ref` are branch names of it)."""
+    """A pull request: `base_ref` is a branch of the repository, `head_ref` too, or one of the fork `head_repo`."""
 
     id: int
     number: int
@@ -260,6 +299,7 @@ class Pull:
     pushed: int = 0  # the last id before that push: reviews with a higher one are of what was pushed
     computing: tuple[str, str] = ("", "")  # base and head of which `mergeable` was asked
     late: int = 0  # so many readings more answer that it is not known yet
+    head_repo: Repo | None = None  # a fork; None: the repository itself
 
     @property
     def node_id(self) -> str:
@@ -348,6 +388,7 @@ class Repo:
     labels: dict[str, Label] = field(default_factory=dict)  # by lower-case name
     pulls: dict[int, Pull] = field(default_factory=dict)
     statuses: dict[str, list[Status]] = field(default_factory=dict)  # by commit id, oldest first
+    check_runs: dict[int, CheckRun] = field(default_factory=dict)
     hooks: dict[int, Hook] = field(default_factory=dict)
     switches: Switches = field(default_factory=Switches)
     verified: set[str] = field(default_factory=set)  # commits that GitHub signed

@@ -129,6 +129,32 @@ async def test_answers_about_a_pull_request(box: Box, github: GitHub) -> None:
     assert (await github("GET", one)).body["merged"] is True
 
 
+async def test_answers_about_reactions_and_check_runs(box: Box, github: GitHub) -> None:
+    """A reaction is there once; only an App makes check runs, fifty remarks a request."""
+    opened = await pull(github, "work")
+    issue, sha = f"{REPO}/issues/{opened['number']}", opened["head"]["sha"]
+    said = (await github("POST", f"{issue}/comments", {"body": "/retrigger"})).body
+    reactions = f"{REPO}/issues/comments/{said['id']}/reactions"
+    assert [(await github("POST", reactions, {"content": "+1"})).status for _ in range(2)] == [201, 200]
+    shown = (await github("GET", f"{REPO}/issues/comments/{said['id']}")).body["reactions"]
+    assert (shown["+1"], shown["total_count"]) == (1, 1)
+
+    remark = {"path": "f", "start_line": 1, "end_line": 1, "annotation_level": "warning", "message": "Hm."}
+    run = {"name": "a check", "head_sha": sha, "status": "completed", "conclusion": "neutral"}
+    output = {"title": "Found", "summary": "Something", "annotations": [remark] * 50}
+    assert (await github("POST", f"{REPO}/check-runs", run | {"output": output})).status == 403
+    made = box.new_app("checker", owner="acme", permissions={"checks": "write", "contents": "read"})
+    app = github.as_(box.installation_token(made.installation).value)
+    created = await app("POST", f"{REPO}/check-runs", run | {"output": output})
+    assert (created.status, created.body["output"]["annotations_count"]) == (201, 50)
+    one = f"{REPO}/check-runs/{created.body['id']}"
+    assert (await app("PATCH", one, {"output": output})).body["output"]["annotations_count"] == 100
+    assert (await github("GET", one)).body["conclusion"] == "neutral"
+    assert len((await github("GET", f"{one}/annotations?per_page=100")).body) == 100
+    listed = await github("GET", f"{REPO}/commits/{sha}/check-runs?check_name=a%20check")
+    assert (listed.body["total_count"], listed.body["check_runs"][0]["id"]) == (1, created.body["id"])
+
+
 async def test_answers_about_hooks(box: Box, github: GitHub, receiver: Receiver) -> None:
     """A repository's hooks and an App's, and what they delivered."""
     made = box.new_app("telefonistka", owner="acme", webhook=receiver.url, secret=SECRET)
