@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
@@ -27,6 +27,7 @@ from telefonistka.sandbox.state import Call, Hook, Repo, Token
 PULL = 1  # the number of the pull request that is merged
 SECRET = "it's a secret to everybody"
 DAEMON = "telefonistka"  # the module that is the daemon
+DRIFT = "<!-- telefonistka drift -->"
 ROOT = Path(__file__).parents[2]
 
 START = 20  # seconds for a daemon to be ready; it takes one
@@ -81,11 +82,30 @@ class Scenario:
 
     name: str
     config: str
+    change: Mapping[str, File] = field(default_factory=lambda: CHANGE)
+    ordered: bool = True  # the daemon's calls come in one order; work on several pull requests overlaps
 
 
-PROMOTIONS = Scenario(name="two promotions", config=CONFIG)
+CHAIN_CONFIG = """\
+autoApprovePromotionPrs: true
+promotionPaths:
+  - sourcePath: lab/
+    conditions: {autoMerge: true}
+    promotionPrs: [{targetPaths: [staging/eu/]}]
+  - sourcePath: staging/eu/
+    conditions: {autoMerge: true}
+    promotionPrs: [{targetPaths: [staging/us/]}]
+  - sourcePath: staging/us/
+    conditions: {autoMerge: true}
+    promotionPrs: [{targetPaths: [production/]}]
+"""
+GROWTH = {path: file for path, file in CHANGE.items() if file is not None and not path.startswith("lab/web/values")}
+
+PROMOTIONS = Scenario(name="two promotions", config=CONFIG, ordered=False)
 DRY_RUN = Scenario(name="dry run", config=f"dryRunMode: true\n{CONFIG}")
+CHAIN = Scenario(name="a chain by itself", config=CHAIN_CONFIG, change=GROWTH, ordered=False)
 SCENARIOS = (PROMOTIONS, DRY_RUN)
+ALL = (*SCENARIOS, CHAIN)
 
 
 @dataclass(eq=False)
@@ -213,11 +233,16 @@ class Scene:
         return next((one.state for one in reversed(statuses) if one.context == "telefonistka"), "")
 
     def state(self) -> dict[str, Any]:
-        return control.state(self.repo)
+        """What people see, but for what was said of a moment: drift, and the statuses of what is still open."""
+        state = control.state(self.repo)
+        for pull in state["pulls"]:
+            pull["comments"] = [one for one in pull["comments"] if DRIFT not in one["body"]]
+        still = {f"#{pull['number']}" for pull in state["pulls"] if pull["state"] == "open"}
+        return state | {"statuses": {name: one for name, one in state["statuses"].items() if name not in still}}
 
     def calls(self) -> list[Call]:
         """What the daemon asked of GitHub."""
-        return [call for call in self.box.calls if call.identity == self.bot.user.login]
+        return [call for call in self.box.calls if call.identity in (self.bot.user.login, "telefonistka-approver")]
 
 
 @asynccontextmanager
@@ -232,7 +257,9 @@ async def placed(
     ):
         with reserved() as port:
             ada, bot = box.person("ada", access="admin"), box.bot("telefonistka-bot")
-            daemon = Daemon(directory, box.url, {"GITHUB_OAUTH_TOKEN": bot.value}, module, http, port)
+            approver = box.bot("telefonistka-approver")
+            tokens = {"GITHUB_OAUTH_TOKEN": bot.value, "APPROVER_GITHUB_OAUTH_TOKEN": approver.value}
+            daemon = Daemon(directory, box.url, tokens, module, http, port)
             scene = await set_scene(scenario, box, ada, bot, http, daemon.webhook)
             try:
                 await daemon.start()
@@ -253,10 +280,10 @@ async def set_scene(
         app=None,
         url=webhook,
         secret=SECRET,
-        events=["issue_comment", "pull_request", "push"],
+        events=["check_suite", "issue_comment", "pull_request", "pull_request_review", "push", "status"],
     )
     scene = Scene(box, repo, ada, bot, hook, http)
-    await scenes.commit(box, repo, CHANGE, by=ada.user, branch="change")
+    await scenes.commit(box, repo, scenario.change, by=ada.user, branch="change")
     await scene.ask("POST", "/pulls", title="Change", body="All at once", head="change", base="main")
     repo.hooks[hook.id] = hook
     return scene

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import campaign
-from tests.faults.place import PROMOTIONS, SCENARIOS, Scenario
+from tests.faults.place import CHAIN, PROMOTIONS, SCENARIOS, Scenario
 
 scenarios = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
@@ -34,6 +34,16 @@ async def test_a_bad_answer_to_any_write_changes_nothing(scenario: Scenario, tmp
     """Server errors before and after the effect, cut connections and limits are waited out."""
     wanted = await campaign.clean(scenario, tmp_path / "clean")
     runs = await campaign.carried_out(campaign.answers(scenario, tmp_path, wanted, reads=False))
+    assert not any(run.deviations for run in runs), campaign.table(runs)
+
+
+@pytest.mark.parametrize("ending", ["/comments", "/merge", "/reviews"])
+async def test_a_kill_around_what_a_chain_does_by_itself_changes_nothing(ending: str, tmp_path: Path) -> None:
+    """Approved and merged once at each of three stages; every other call is killed in the whole campaign."""
+    wanted = await campaign.clean(CHAIN, tmp_path / "clean")
+    jobs = campaign.kills(CHAIN, tmp_path, wanted, ending=ending)
+    assert len(jobs) >= 2 * 3
+    runs = await campaign.carried_out(jobs)
     assert not any(run.deviations for run in runs), campaign.table(runs)
 
 
