@@ -394,7 +394,7 @@ def _no_hook(hooks: Sequence[Hook], is_app: bool) -> Check:
 
 
 def _hook(hook: Hook, known: Known) -> Iterator[Check]:
-    wanted = {"pull_request"}
+    wanted = {"issue_comment", "pull_request"}
     wanted |= set(WAKES) if known.merges else set()
     if known.config is not None:
         wanted |= {event for rule in known.config.webhook_endpoint_regexs for event in rule.events}
@@ -402,7 +402,9 @@ def _hook(hook: Hook, known: Known) -> Iterator[Check]:
     if "pull_request" in missing or "push" in missing:
         yield _broken("webhook", f"{hook.url} is not told of {', '.join(missing)}", "Subscribe it to these events.")
     elif missing:
-        text = f"{hook.url} is not told of {', '.join(missing)}: merges that wait go on later"
+        effects = ["commands in comments are not heard"] if "issue_comment" in missing else []
+        effects += ["merges that wait go on later"] if set(WAKES) & set(missing) else []
+        text = f"{hook.url} is not told of {', '.join(missing)}: {', '.join(effects)}"
         yield _doubt("webhook", text, "Subscribe it to these events.")
     if not hook.has_secret:
         yield _broken("webhook", f"{hook.url} has no secret: every delivery is refused", "Set the daemon's.")

@@ -37,7 +37,7 @@ DEADLINE = 3600.0  # seconds for one try of a handler; a hundred paced promotion
 # Steps of an item beside its handlers; no handler has such a name.
 PENDING = "status: pending"
 VERDICT = "status: verdict"
-SUPERSEDED = "superseded by a newer push"
+SUPERSEDED = "superseded by what came after"
 
 Contexts = Callable[[Repository], Awaitable[Context]]
 Route = Callable[[Event], tuple[Handler, ...]]
@@ -240,7 +240,8 @@ class Worker:
         untouched = PENDING not in work.outcomes and all(outcome.text == SUPERSEDED for outcome in reporting)
         if reporting and not untouched and not work.ended(VERDICT):
             failed = [outcome for outcome in reporting if outcome.verdict is not Verdict.DONE]
-            texts = "; ".join(filter(None, (comments.status(outcome.text) for outcome in failed or reporting)))
+            told = failed or [outcome for outcome in reporting if outcome.text != SUPERSEDED] or reporting
+            texts = "; ".join(filter(None, (comments.status(outcome.text) for outcome in told)))
             state = "error" if failed else "success"
             await self._step(work, VERDICT, self._status(event, state, texts))
         if work.retries:

@@ -296,13 +296,13 @@ def daemon(text: str) -> Iterator[None]:
 
 
 async def status(http: aiohttp.ClientSession, text: str) -> str:
-    """The final commit status of the first pull request."""
+    """The commit status of the first pull request, once it tells of its merge and no longer of its opening."""
     url, repository = found(r"API +(\S+)/api/v3", text), found(r"repository +([^ ,]+)", text)
 
     async def look() -> str | None:
         state = await get(http, f"{url}/_sandbox/state?repo={repository}")
         shown = state["statuses"].get("#1", {}).get("telefonistka", {"state": "pending"})
-        return None if shown["state"] == "pending" else str(shown["description"])
+        return str(shown["description"]) if shown["state"] != "pending" and "promote" in shown["description"] else None
 
     return await processes.until("a final status", look)
 

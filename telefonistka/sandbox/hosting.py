@@ -26,7 +26,7 @@ from telefonistka.sandbox.state import Access, Hook, Repo
 
 BOT = "telefonistka-bot"
 APPROVER = "telefonistka-approver"
-EVENTS = ["check_suite", "pull_request", "pull_request_review", "status"]
+EVENTS = ["check_suite", "issue_comment", "pull_request", "pull_request_review", "push", "status"]
 
 
 class Unusable(Exception):  # noqa: N818

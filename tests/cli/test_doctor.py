@@ -76,7 +76,7 @@ class Practice:
 
     def hook(self, **given: Any) -> Hook:
         url = "https://bot.example.com/webhook"
-        settings = {"url": url, "secret": "x", "events": ["pull_request", "push"], **given}
+        settings = {"url": url, "secret": "x", "events": ["issue_comment", "pull_request", "push"], **given}
         hook = Hook(id=self.box.next_id(), repo=self.repo, app=None, **settings)
         self.repo.hooks[hook.id] = hook
         return hook
@@ -141,7 +141,7 @@ async def test_an_administrators_token_sees_the_repositorys_webhook(practice: Pr
     """And what it may do itself, GitHub tells of classic tokens only."""
     practice.sent(practice.hook(), "OK", 202)
     found = await practice.checks(token=practice.box.person("ada", access="admin").value)
-    assert found["webhook"] == [("good", "https://bot.example.com/webhook, told of pull_request, push")]
+    assert found["webhook"] == [("good", "https://bot.example.com/webhook, told of issue_comment, pull_request, push")]
     assert found["rights"][0][0] == "not seen"
 
 
@@ -208,7 +208,7 @@ async def test_a_webhook_that_leads_nowhere_is_said(practice: Practice) -> None:
     assert (await practice.checks(token=token))["webhook"][0][0] == "broken"
     hook = practice.hook(secret="", events=["push"], insecure_ssl=True)
     assert (await practice.checks(token=token))["webhook"] == [
-        ("broken", "https://bot.example.com/webhook is not told of pull_request"),
+        ("broken", "https://bot.example.com/webhook is not told of issue_comment, pull_request"),
         ("broken", "https://bot.example.com/webhook has no secret: every delivery is refused"),
         ("look", "https://bot.example.com/webhook: GitHub does not check its certificate"),
     ]
