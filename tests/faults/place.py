@@ -144,6 +144,7 @@ class Daemon:
             "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "0",
             **self.credentials,
         }
+        said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = await anyio.open_process(
                 [sys.executable, "-m", self.module, "server"],
@@ -154,7 +155,8 @@ class Daemon:
                 cwd=ROOT,
             )
         with anyio.fail_after(START):
-            while not await self._answers("/ready"):
+            # Its own word first: another run's daemon may have taken the port and answer in its place.
+            while b'"listening"' not in self.log.read_bytes()[said:] or not await self._answers("/ready"):
                 if self.process.returncode is not None:
                     raise AssertionError(f"the daemon ended:\n{self.log.read_text()}")
                 await anyio.sleep(POLL)
