@@ -45,6 +45,7 @@ query MergedPull($owner: String!, $name: String!, $number: Int!) {
       mergeCommit { oid }
       labels(first: 100) { nodes { name } pageInfo { hasNextPage } }
     }
+    config: object(expression: "HEAD:telefonistka.yaml") { ... on Blob { oid text isTruncated } }
   }
 }
 """
@@ -328,6 +329,7 @@ class Repo:
         self.name = name
         self._client = client
         self._path = f"/repos/{quote(owner)}/{quote(name)}"
+        self._kept: dict[Oid, bytes] = {}  # blobs that came along with other answers
 
     @property
     def slug(self) -> str:
@@ -352,6 +354,7 @@ class Repo:
             raise NotFound(f"pull request {number} of {self.slug}", 404)
         if default is None:
             raise TryAgain(f"{self.slug} has no default branch")
+        self._keep(data.get("config"))
         labels = [node["name"] for node in pull["labels"]["nodes"]]
         if pull["labels"]["pageInfo"]["hasNextPage"]:
             labels = [one["name"] for one in await self._all(f"/issues/{number}/labels?per_page=100")]
@@ -476,8 +479,9 @@ class Repo:
 
     async def blobs(self, oids: Iterable[Oid]) -> dict[Oid, bytes]:
         """The contents of these blobs, all of them."""
-        wanted = sorted(set(oids))
-        found: dict[Oid, bytes] = {}
+        asked = set(oids)
+        found = {oid: self._kept[oid] for oid in asked & self._kept.keys()}
+        wanted = sorted(asked - found.keys())
         for start in range(0, len(wanted), BLOBS_PER_QUERY):
             found |= await self._blobs(wanted[start : start + BLOBS_PER_QUERY])
         return found
@@ -911,12 +915,19 @@ class Repo:
             found[path] = await self._content(blob, Oid(blob["oid"])) if blob else None  # {}: not a file
         return found
 
+    def _keep(self, blob: Mapping[str, Any] | None) -> None:
+        """A blob that came along is not asked for again, where its text is exactly what git has."""
+        if blob:
+            oid = Oid(blob["oid"])
+            content = _exact(blob, oid)
+            if content is not None:
+                self._kept[oid] = content
+
     async def _content(self, blob: Mapping[str, Any] | None, oid: Oid) -> bytes:
         """A blob's bytes: GraphQL's text where that is exactly what git has, else by REST."""
-        if blob and blob["text"] is not None and not blob["isTruncated"]:
-            content = str(blob["text"]).encode(errors="surrogatepass")
-            if _blob_id(content) == oid:
-                return content
+        content = _exact(blob, oid)
+        if content is not None:
+            return content
         try:
             answer = await self._get(f"/git/blobs/{oid}", named=True)
         except NotFound as error:
@@ -985,6 +996,14 @@ def _row(edit: Edit) -> dict[str, str | None]:
         return {"path": edit.path, "mode": "100644", "type": "blob", "sha": None}
     kind = {TREE: "tree", SUBMODULE: "commit"}.get(edit.entry.mode, "blob")
     return {"path": edit.path, "mode": edit.entry.mode, "type": kind, "sha": edit.entry.oid}
+
+
+def _exact(blob: Mapping[str, Any] | None, oid: Oid) -> bytes | None:
+    """GraphQL's text of a blob as bytes, None where it is cut, no text, or not what git has."""
+    if not blob or blob["text"] is None or blob["isTruncated"]:
+        return None
+    content = str(blob["text"]).encode(errors="surrogatepass")
+    return content if _blob_id(content) == oid else None
 
 
 def _blob_id(content: bytes) -> Oid:
