@@ -261,8 +261,9 @@ class Journal:
         return await self.ledger.get("result", f"{self.repository}/{source}", Said)
 
     async def put_said(self, source: int, said: Said) -> None:
-        await self.ledger.put("result", f"{self.repository}/{source}", said)
+        # The page first: what was said is not said again, so nothing would come back to the page.
         await self.put_page(source, said.page)
+        await self.ledger.put("result", f"{self.repository}/{source}", said)
 
     async def page(self, number: int) -> str:
         """The comment on a pull request that says most, "" where there is none."""
