@@ -1,32 +1,16 @@
-"""Every metric and every log field, in one list, and the set-up of both.
+"""Every metric in one list.
 
-What belongs here: names, labels and formats. Labels come from closed lists or are bounded here, because each new
-value is a time series that never goes away. Secrets are never given to this module.
+What belongs here: names, labels and meanings. Labels come from closed lists or are bounded here, because each new
+value is a time series that never goes away.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, TextIO
 
-import orjson
 import prometheus_client
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "fatal": logging.CRITICAL,
-    "panic": logging.CRITICAL,
-}
 LABELS = 1000  # different repositories, and different endpoints, in labels; what is beyond that is "other"
 EVENTS = frozenset(
     {"check_suite", "issue_comment", "ping", "pull_request", "pull_request_review", "push", "status", "workflow_run"}
@@ -189,64 +173,6 @@ def render() -> bytes:
 
 
 METRICS_TYPE = prometheus_client.CONTENT_TYPE_LATEST
-
-
-def bound(**fields: object) -> AbstractContextManager[None]:
-    """Every record below has these fields."""
-    return structlog.contextvars.bound_contextvars(**fields)
-
-
-def configure(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Log records go to stderr: JSON lines, or colours on a terminal. Unknown levels act as `info`."""
-    number = LEVELS.get(level.lower(), logging.INFO)
-    terminal = (stream or sys.stderr).isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_format(terminal=terminal),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
-
-
-def _format(*, terminal: bool) -> list[Any]:
-    # Plain tracebacks in both: the ones with local variables would show tokens.
-    if terminal:
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
-
-
-def _json(record: Any, **_: Any) -> str:
-    try:
-        return orjson.dumps(record, default=repr).decode()
-    except TypeError:  # a text that is not Unicode, such as a path of unknown encoding
-        return orjson.dumps(_printable(record), default=repr).decode()
-
-
-def _printable(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "backslashreplace").decode()
-        case dict():
-            return {_printable(str(key)): _printable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_printable(item) for item in value]
-        case None | bool() | int() | float():
-            return value
-        case _:
-            return _printable(repr(value))
-
-
-class _Forward(logging.Handler):
-    """Records of libraries, in our format."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
 def _bounded(label: str, known: set[str] = _known) -> str:
