@@ -143,7 +143,7 @@ TROUBLE = frozenset(
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Storage]:
     """The storage in this file, created where there is none; raises Unusable where it must not be used."""
-    with _alone(path):
+    with alone(path):
         writer = Writer(path)
         try:
             await _prepared(writer, path)
@@ -166,7 +166,7 @@ async def _prepared(writer: Writer, path: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Nobody else has the storage open meanwhile."""
     lock = path.with_name(f"{path.name}.lock")
     try:
@@ -534,7 +534,7 @@ class SQLite:
     def _reads(self, job: Callable[[sqlite3.Connection], T]) -> T:
         try:
             if self._reading is None:
-                self._reading = _reader(self._path)
+                self._reading = reader(self._path)
             self._reading.execute("BEGIN")  # one moment for all that the job reads
             try:
                 return job(self._reading)
@@ -577,7 +577,7 @@ def _item(row: tuple[Any, ...], outcomes: dict[str, Outcome]) -> WorkItem:
     )
 
 
-def _reader(path: Path) -> sqlite3.Connection:
+def reader(path: Path) -> sqlite3.Connection:
     """A connection that never writes, and never checkpoints."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
@@ -594,7 +594,7 @@ def _looking(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise Unusable(f"There is no {path}.")
     try:
-        connection = _reader(path)
+        connection = reader(path)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != SCHEMA_VERSION:
