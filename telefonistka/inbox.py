@@ -118,11 +118,11 @@ class Inbox:
         self._news.set()
         return ended
 
-    async def postpone(self, owner: str, item: WorkItem, *, delay: float, reason: str) -> bool:
-        """The item waits for its next try, and holds up its lane for a bounded time only."""
+    async def postpone(self, owner: str, item: WorkItem, *, delay: float, reason: str, blocks: bool = True) -> bool:
+        """The item waits for its next try, and holds up its lane for a bounded time only, or not at all."""
         now = self._clock()
         given = await self._storage.postpone(
-            owner, item.seq, due=now + delay, blocks_until=now + PATIENCE, reason=reason
+            owner, item.seq, due=now + delay, blocks_until=now + PATIENCE if blocks else now, reason=reason
         )
         self._news.set()
         return given

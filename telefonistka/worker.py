@@ -7,7 +7,7 @@ commit status says. What a handler does is its own business, when an item is due
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 from uuid import uuid4
@@ -33,6 +33,7 @@ TRIES = 20  # with the inbox's backoff two to three hours, longer where GitHub s
 TRIES_BROKEN = 3  # a bug rarely goes away, but what it met may
 CRASHES = 20  # times that the process died with the item before it is the item's fault; progress resets them
 DEADLINE = 3600.0  # seconds for one try of a handler; a hundred paced promotions take a third of it
+LOOK = 2.0  # seconds between two looks whether what runs is outdated by now
 
 # Steps of an item beside its handlers; no handler has such a name.
 PENDING = "status: pending"
@@ -53,6 +54,7 @@ class Lost(Exception):  # noqa: N818 - never leaves this module
 class Retry:
     """When the next try of a step is asked for: None is the usual backoff."""
 
+    step: str
     tries: int
     after: float | None
     reason: str
@@ -202,12 +204,13 @@ class Worker:
         if seen is None or seen.seq < item.seq:
             await journal.put_seen(event.number, Seen(head=event.head_sha, seq=item.seq))
 
-    async def _is_outdated(self, item: WorkItem, event: Known, handler: Handler) -> bool:
-        """Whether the handler's work is done anew for a newer head."""
-        if not isinstance(event, PullRequest) or not handlers.supersedes(event, event, handler):
-            return False
-        newer = [*await self._inbox.behind(item), *await self._passed(item, event)]
-        return any(handlers.supersedes(one, event, handler) for one in newer)
+    async def _outdated(self, item: WorkItem, event: Known, wanted: Collection[Handler]) -> list[Handler]:
+        """Those whose work is done anew for a newer head."""
+        if not isinstance(event, PullRequest):
+            return []
+        may_be = [handler for handler in wanted if handlers.supersedes(event, event, handler)]
+        newer = [*await self._inbox.behind(item), *await self._passed(item, event)] if may_be else []
+        return [handler for handler in may_be if any(handlers.supersedes(one, event, handler) for one in newer)]
 
     async def _passed(self, item: WorkItem, event: PullRequest) -> list[Event]:
         """The event with a newer head, where that one went past while this one waited."""
@@ -222,17 +225,48 @@ class Worker:
             for handler in unfinished:
                 await self._store(work, handler.name, Outcome(Verdict.BROKEN, "the process died with it", TRIES_BROKEN))
         elif unfinished:
-            for handler in unfinished:
-                if await self._is_outdated(item, event, handler):
-                    await self._store(work, handler.name, Outcome(Verdict.DONE, SUPERSEDED))
-                    continue
-                if _reporting(event, wanted) and not work.ended(PENDING):
-                    await self._step(work, PENDING, self._status(event, "pending", "Working on it"), may_fail=True)
-                await self._step(work, handler.name, self._handler(event, handler))
+            outdated = await self._outdated(item, event, unfinished)
+            for handler in outdated:
+                await self._store(work, handler.name, Outcome(Verdict.DONE, SUPERSEDED))
+            await self._try(work, event, [handler for handler in unfinished if handler not in outdated])
         if not work.retries:
             await self._conclude(work, event, wanted)
         if work.retries:
             await self._postpone(work)
+
+    async def _try(self, work: Work, event: Known, wanted: Sequence[Handler]) -> None:
+        """Every handler was tried: those that act one after another, and what is only said beside them."""
+        if _reporting(event, wanted) and not work.ended(PENDING):
+            await self._step(work, PENDING, self._status(event, "pending", "Working on it"), may_fail=True)
+        acting = [handler for handler in wanted if not handler.beside]
+        lines = [acting, *([handler] for handler in wanted if handler.beside)]
+        scopes = {handler: anyio.CancelScope() for handler in wanted}
+        try:
+            async with anyio.create_task_group() as watch:
+                watch.start_soon(self._give_way, work.item, event, scopes)
+                async with anyio.create_task_group() as tasks:
+                    for line in lines:
+                        tasks.start_soon(self._in_turn, work, event, line, scopes)
+                watch.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise _first(group) from group
+
+    async def _in_turn(
+        self, work: Work, event: Known, line: Iterable[Handler], scopes: Mapping[Handler, anyio.CancelScope]
+    ) -> None:
+        for handler in line:
+            with scopes[handler] as scope:
+                await self._step(work, handler.name, self._handler(event, handler))
+            if scope.cancelled_caught:
+                log.info("step " + SUPERSEDED, step=handler.name)
+                await self._store(work, handler.name, Outcome(Verdict.DONE, SUPERSEDED))
+
+    async def _give_way(self, item: WorkItem, event: Known, scopes: Mapping[Handler, anyio.CancelScope]) -> NoReturn:
+        """What runs ends as soon as there is a newer head."""
+        while True:
+            await anyio.sleep(LOOK)
+            for handler in await self._outdated(item, event, scopes):
+                scopes[handler].cancel()
 
     async def _conclude(self, work: Work, event: Known, wanted: Collection[Handler]) -> None:
         """Every handler has ended: the status says how, then the item ends, too."""
@@ -274,7 +308,7 @@ class Worker:
         self._log(name, outcome, ending)
         await self._store(work, name, outcome)
         if not _is_final(outcome) and not may_fail:
-            work.retries.append(Retry(tries, after, f"{name}: {outcome.text}"))
+            work.retries.append(Retry(name, tries, after, f"{name}: {outcome.text}"))
 
     def _log(self, step: str, outcome: Outcome, ending: Done | Exception) -> None:
         match outcome.verdict:
@@ -290,11 +324,12 @@ class Worker:
         work.outcomes[step] = outcome
 
     async def _postpone(self, work: Work) -> None:
-        """The item waits as long as the most patient of its steps."""
+        """The item waits as long as the most patient of its steps; no newer head waits for what it supersedes."""
         delay = max(self._inbox.delay(retry.tries, retry.after) for retry in work.retries)
         reason = "; ".join(retry.reason for retry in work.retries)
         log.info("work postponed", seconds=round(delay, 1), reason=reason)
-        _held(await self._inbox.postpone(self._owner, work.item, delay=delay, reason=reason))
+        blocks = any(retry.step not in handlers.OF_THE_HEAD for retry in work.retries)
+        _held(await self._inbox.postpone(self._owner, work.item, delay=delay, reason=reason, blocks=blocks))
 
     async def _bury(self, item: WorkItem, reason: str) -> None:
         _held(await self._inbox.bury(self._owner, item, reason=reason))
@@ -333,6 +368,12 @@ async def _ending(step: Step) -> Done | Exception:
         return _heaviest(group)
     except Exception as error:
         return error
+
+
+def _first(group: ExceptionGroup) -> Exception:
+    """Of what kept outcomes from being stored, that the item is not ours any more, else the first."""
+    leaves = list(_leaves(group))
+    return next((leaf for leaf in leaves if isinstance(leaf, Lost)), leaves[0])
 
 
 def _heaviest(group: ExceptionGroup) -> Exception:

@@ -55,6 +55,7 @@ class Handler:
     name: str
     run: Callable[[Any, Context], Awaitable[Done]]
     reports: bool = True  # its ending is the commit status of the event's pull request
+    beside: bool = False  # it only says something, so it neither waits for the event's other handlers nor holds them up
 
 
 PROMOTE = Handler("promote", promote.run)
@@ -63,10 +64,10 @@ REPORT = Handler("report", merge.report, reports=False)
 RESULT = Handler("result", result.update, reports=False)
 FOLLOW = Handler("follow", result.follow, reports=False)
 COMMANDS = Handler("commands", commands.run, reports=False)
-CHECK = Handler("check", check.run)
-CEILING = Handler("ceiling", ceilings.run, reports=False)
-DRIFT = Handler("drift", drift.run)
-PLAN = Handler("plan", plan.run)
+CHECK = Handler("check", check.run, beside=True)
+CEILING = Handler("ceiling", ceilings.run, reports=False, beside=True)
+DRIFT = Handler("drift", drift.run, beside=True)
+PLAN = Handler("plan", plan.run, beside=True)
 
 
 # Their work on a head is needless once there is a newer one, for which they run, too, or the pull request is closed.
@@ -85,7 +86,7 @@ def supersedes(newer: Event, older: Event, handler: Handler) -> bool:
 
 
 def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
-    """The handlers of an event, in the order in which they run."""
+    """The handlers of an event; those that act run in this order."""
     if isinstance(event, Ignored) or not ceiling.serves(event.repository.slug):
         return ()
     match event:
@@ -102,7 +103,6 @@ def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
 
 
 def _of_pull(event: PullRequest, ceiling: Ceiling) -> Iterator[Handler]:
-    """Merging comes first: what is only said never holds it up."""
     into_default = event.base_ref == event.repository.default_branch
     merged = event.action == "closed" and event.merged
     if into_default and merged:

@@ -510,7 +510,7 @@ async def test_a_newer_head_supersedes_the_work_on_an_older_one(
 async def test_what_was_overtaken_while_it_waited_is_not_done_any_more(
     inbox: Inbox, contexts: Contexts, storage: Storage, clock: Clock
 ) -> None:
-    """The later push went past; the earlier one is not looked at again when its time has come."""
+    """The later push went past at once; the earlier one is not looked at again when its time has come."""
     seen: list[str] = []
 
     async def drift(event: PullRequest, given: Context) -> Done:
@@ -523,11 +523,80 @@ async def test_what_was_overtaken_while_it_waited_is_not_done_any_more(
     async with working(Worker(inbox, contexts, route=heads(("drift", drift)), ledger=Ledger(storage))):
         await rest(inbox)
         await inbox.accept(delivery("b", pushed(7, "b")))
-        clock.passes(PATIENCE + 1)
-        inbox.nudge()
         await rest(inbox)
-        clock.passes(7000)
+        assert seen == ["a", "b"]
+        clock.passes(7010)
         inbox.nudge()
         await rest(inbox)
     assert seen == ["a", "b"]
+    assert await states(inbox) == {State.DONE: 2}
+
+
+async def test_a_slow_part_holds_back_and_repeats_no_other(
+    inbox: Inbox, contexts: Contexts, board: StatusBoard
+) -> None:
+    """What acts goes on in its order beside what is only said; the status waits for all of it."""
+    seen: list[str] = []
+    others_ended, released = anyio.Event(), anyio.Event()
+
+    async def slow(event: PullRequest, given: Context) -> Done:
+        seen.append("slow")
+        await released.wait()
+        return Done("looked")
+
+    def quick(name: str) -> Run:
+        async def run(event: PullRequest, given: Context) -> Done:
+            seen.append(name)
+            if {"first", "second", "beside"} <= set(seen):
+                others_ended.set()
+            return Done(name)
+
+        return run
+
+    handlers = (
+        Handler("slow", slow, beside=True),
+        Handler("first", quick("first")),
+        Handler("second", quick("second")),
+        Handler("beside", quick("beside"), beside=True),
+    )
+    await inbox.accept(delivery("1"))
+    async with working(Worker(inbox, contexts, route=lambda _: handlers)):
+        await others_ended.wait()
+        assert board.statuses == [PENDING]
+        released.set()
+        await rest(inbox)
+    assert sorted(seen) == ["beside", "first", "second", "slow"]
+    assert seen.index("first") < seen.index("second")
+    assert board.statuses == [PENDING, ("success", "looked; first; second; beside")]
+
+
+async def test_what_runs_gives_way_to_a_newer_head(inbox: Inbox, contexts: Contexts, board: StatusBoard) -> None:
+    """The older one's work ends in the middle; what acts is not cut short by it."""
+    seen: list[str] = []
+    begun, acted = anyio.Event(), anyio.Event()
+
+    async def drift(event: PullRequest, given: Context) -> Done:
+        seen.append(f"drift {event.title}")
+        if event.title == "a":
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                acted.set()
+        return Done("")
+
+    async def merge(event: PullRequest, given: Context) -> Done:
+        if event.title == "a":
+            await acted.wait()
+        seen.append(f"merge {event.title}")
+        return Done("")
+
+    route = (Handler("auto-merge", merge), Handler("drift", drift, beside=True))
+    await inbox.accept(delivery("a", pushed(7, "a")))
+    async with working(Worker(inbox, contexts, route=lambda _: route)):
+        await begun.wait()
+        await inbox.accept(delivery("b", pushed(7, "b")))
+        await rest(inbox)
+    assert seen[:2] == ["drift a", "merge a"]
+    assert sorted(seen[2:]) == ["drift b", "merge b"]
     assert await states(inbox) == {State.DONE: 2}
