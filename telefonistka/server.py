@@ -214,11 +214,15 @@ class Server:
 
     async def ready(self, request: web.Request) -> web.Response:
         """Deliveries can be stored and are worked on, or the reasons why not."""
+        return _health(await self._reasons())
+
+    async def _reasons(self) -> tuple[str, ...]:
+        """Why we are not ready."""
         try:
             reason = await self._inbox.check()
         except Unavailable as error:
             reason = f"the storage does not work: {error}"
-        return _health(() if reason is None else (reason,))
+        return () if reason is None else (reason,)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics in Prometheus' text format."""
@@ -228,7 +232,8 @@ class Server:
             log.warning("the inbox cannot be counted", reason=str(error))
         else:
             items = {state.name.lower(): count for state, count in backlog.items.items()}
-            telemetry.inbox(items, self._inbox.age(backlog))
+            telemetry.inbox(items, self._inbox.age(backlog), backlog.free)
+        telemetry.readiness(is_ready=not await self._reasons())
         if self._exchange:
             self._exchange.gauges()
         body = await anyio.to_thread.run_sync(telemetry.render)

@@ -91,10 +91,11 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How much is stored: items by state, and since when the oldest could be worked on."""
+    """How much is stored: items by state, since when the oldest could be worked on, and what room there is."""
 
     items: Mapping[State, int]
     oldest: float | None  # seconds since 1970; None: nothing that could be claimed is left
+    free: int  # bytes
 
 
 # What the relay owes

@@ -488,7 +488,8 @@ class SQLite:
         def job(c: sqlite3.Connection) -> Backlog:
             counts = dict(c.execute("SELECT state, count(*) FROM inbox GROUP BY state"))
             (oldest,) = c.execute(f"SELECT min(i.due) FROM inbox i WHERE {CLAIMABLE}", {"now": now}).fetchone()  # noqa: S608
-            return Backlog(items={state: counts.get(state, 0) for state in State}, oldest=oldest)
+            free = shutil.disk_usage(self._path.parent).free
+            return Backlog(items={state: counts.get(state, 0) for state in State}, oldest=oldest, free=free)
 
         return await self._read(job)
 

@@ -52,6 +52,8 @@ _seconds = Histogram(
 _dead = Counter("telefonistka_dead_letters", "Work items that were given up")
 _items = Gauge("telefonistka_inbox_items", "Work items in the storage", ["state"])
 _oldest = Gauge("telefonistka_inbox_oldest_seconds", "How long the oldest item lies about that could be worked on")
+_free = Gauge("telefonistka_storage_free_bytes", "Free space on the disk of the storage")
+_ready = Gauge("telefonistka_ready", "1 while deliveries can be stored and are worked on, as /ready answers")
 
 _relayed = Counter("telefonistka_relay_attempts", "Attempts of the relay by what they led to", ["endpoint", "outcome"])
 _relay_seconds = Histogram(
@@ -115,11 +117,20 @@ def dead_letter() -> None:
     _dead.inc()
 
 
-def inbox(items: Mapping[str, int], oldest: float) -> None:
-    """How many items there are by state, and for how many seconds the oldest could have been worked on."""
+def inbox(items: Mapping[str, int], oldest: float, free: int) -> None:
+    """How many items there are by state, since when the oldest could have been worked on, and the free space.
+
+    In seconds and bytes.
+    """
     for state, count in items.items():
         _items.labels(state).set(count)
     _oldest.set(oldest)
+    _free.set(free)
+
+
+def readiness(*, is_ready: bool) -> None:
+    """Whether deliveries can be stored and are worked on."""
+    _ready.set(is_ready)
 
 
 def relay_attempt(endpoint: str, status: int | None, outcome: str, seconds: float) -> None:

@@ -286,9 +286,11 @@ async def test_a_delivery_that_cannot_be_stored_is_503(client: Client, storage: 
     reasons = ["the storage does not work: attempt to write a readonly database"]
     assert (status, orjson.loads(text)) == (503, {"status": "down", "reasons": reasons})
     assert (await client.ask("/live"))[0] == 200
+    assert "\ntelefonistka_ready 0.0\n" in (await client.ask("/metrics"))[1]
     connection.execute("PRAGMA query_only = 0")
     assert (await client.send(BODY, signed()))[0] == 202
     assert (await client.ask("/ready"))[0] == 200
+    assert "\ntelefonistka_ready 1.0\n" in (await client.ask("/metrics"))[1]
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready"])
@@ -324,6 +326,8 @@ async def test_metrics_keep_the_originals_names(client: Client) -> None:
     _, text, response = await client.ask("/metrics")
     assert response.headers["Content-Type"].startswith("text/plain")
     assert 'telefonistka_inbox_items{state="waiting"} 1.0' in text
+    (free,) = (line for line in text.splitlines() if line.startswith("telefonistka_storage_free_bytes "))
+    assert float(free.split()[1]) > 0
 
 
 @pytest.mark.parametrize("secrets", [(), (b"",), (b"good", b"")])
