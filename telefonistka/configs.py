@@ -101,6 +101,16 @@ class Configs:
                 self._kept[kept.repository.id] = kept
                 telemetry.configuration(kept.repository.slug, is_broken=bool(kept.broken))
 
+    async def allow(self, hosts: Collection[str]) -> None:
+        """What counts leads to these hosts alone from now on, or anywhere where there are none."""
+        self._allowed_hosts = tuple(hosts)
+        for id_ in tuple(self._kept):
+            async with self._locks.setdefault(id_, anyio.Lock()):
+                kept = self._kept[id_]
+                value = (await to_thread.run_sync(_parsed, kept.text)).value
+                assert value is not None, "what is kept was good"
+                self._kept[id_] = replace(kept, routes=await self._routes(value))
+
     def current(self, repository: Repository) -> Kept | None:
         """What counts now, without a wait; None: it must be read first."""
         kept = self._kept.get(repository.id)

@@ -6,11 +6,11 @@ begins; those under way end, and what is left waits in the storage.
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +18,11 @@ from types import SimpleNamespace
 import aiohttp
 import anyio
 
-from telefonistka import __version__, admin, handlers, server, telemetry, templates
+from telefonistka import __version__, admin, handlers, server, supervisor, telemetry
 from telefonistka import inbox as inboxes
 from telefonistka.configs import Configs
-from telefonistka.core import comments, events, fanout, statuslink
-from telefonistka.core.comments import Words
+from telefonistka.core import events, fanout
 from telefonistka.core.events import Repository
-from telefonistka.core.guards import Ceiling
 from telefonistka.exchange import Exchange, Hub
 from telefonistka.github import auth
 from telefonistka.github.auth import Identity
@@ -34,10 +32,12 @@ from telefonistka.github.repo import Repo
 from telefonistka.handlers import Context, landing
 from telefonistka.inbox import Delivery, Inbox, State
 from telefonistka.ledger import Ledger
+from telefonistka.live import Live
 from telefonistka.outbox import Outbox
 from telefonistka.relay import Ending, Pace, Relay
 from telefonistka.settings import AppCredentials, Invalid, Settings, TokenCredentials
-from telefonistka.storage import Storage, Story, Unavailable, Unusable, sqlite
+from telefonistka.storage import Full, Storage, Story, Unavailable, Unusable, sqlite
+from telefonistka.supervisor import Supervisor
 from telefonistka.telemetry import log
 from telefonistka.wire import Answer, Policy, Wire
 from telefonistka.worker import Worker
@@ -46,18 +46,31 @@ from telefonistka.worker import Worker
 CALLS_END = 5.0  # seconds for API calls under way when we stop; most take one
 LETTERS_END = 2.0  # seconds for what the relay has in flight when we stop
 WORK_ENDS = 0.5  # seconds for what runs without calls, such as storing an outcome
+SERVING = f"serving, version {__version__}"
 PRUNE_INTERVAL = 600.0  # seconds
 LOOK = 0.05  # seconds between two looks at the one delivery that is handled
 WAITING = State.WAITING.name.lower()
 UNDER_WAY = frozenset({WAITING, State.RUNNING.name.lower()})
 
 
-async def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; raises settings.Invalid where what is set cannot be used."""
+async def run(settings: Settings, reread: Callable[[], Settings]) -> None:
+    """Serves until SIGTERM or SIGINT; raises settings.Invalid where what is set cannot be used.
+
+    On SIGHUP the settings are read anew, by `reread`.
+    """
     telemetry.configure(settings.log_level)
     async with _opened(settings) as (storage, identities, gate):
-        await _serve(settings, storage, identities, gate)
+        await _serve(Live(settings), storage, identities, gate, reread)
     log.info("stopped")
+
+
+def check(settings: Settings) -> None:
+    """Raises settings.Invalid where the daemon would not start with them, as far as that shows without starting it."""
+    Live(settings)
+    _endpoint(settings)
+    _credentials(settings.github, "")
+    if settings.approver is not None:
+        _credentials(settings.approver, "APPROVER_")
 
 
 async def handle(settings: Settings, delivery: Delivery, *, patience: float) -> Story:
@@ -75,7 +88,7 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Storage, Identities
     """The doors to GitHub and to the storage."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(_session(settings))
-        pacing = Pacing(write=settings.github_write_interval, notify=settings.github_notify_interval)
+        pacing = _pacing(settings)
         endpoint = _endpoint(settings)
         main = Identity(_credentials(settings.github, ""), endpoint, session, pacing=pacing)
         approver = None
@@ -99,6 +112,16 @@ class Identities:
         client = await self.main.client(repository.owner, repository.name, repository.installation)
         return Repo(client, repository.owner, repository.name)
 
+    def pace(self, pacing: Pacing) -> None:
+        """From now on, writes keep these distances."""
+        for identity in filter(None, (self.main, self.approver)):
+            identity.pace(pacing)
+
+    async def trouble(self) -> str | None:
+        """Whom of us GitHub did not know when it answered last; None: it knows us, or was not asked yet."""
+        refused = [who for who, one in (("our", self.main), ("the approver's", self.approver)) if one and one.refused]
+        return f"GitHub does not accept {' and '.join(refused)} credentials" if refused else None
+
     def approving(self, repository: Repository) -> Callable[[], Awaitable[Repo]] | None:
         """The same repository for who approves, connected to when it is needed."""
         approver = self.approver
@@ -113,35 +136,47 @@ class Identities:
         return repo
 
 
-async def _serve(settings: Settings, storage: Storage, identities: Identities, gate: Gate) -> None:
+async def _serve(
+    live: Live, storage: Storage, identities: Identities, gate: Gate, reread: Callable[[], Settings]
+) -> None:
+    settings = live.settings
+    systemd = Supervisor(settings.supervision.notify)
     inbox = Inbox(storage, retention=settings.storage_max_age, size=settings.storage_max_size)
-    ledger, words = Ledger(storage), _words(settings)
-    ceiling, status_link = _ceiling(settings), _status_link(settings)
+    ledger = Ledger(storage)
 
     async def context(repository: Repository) -> Context:
         repo = await identities.repo(repository)
         return Context(
             repo,
             ledger,
-            words,
+            live.words,
             identities.approving(repository),
-            ceiling,
+            live.ceiling,
             inbox.enqueue,
-            handle_self_comment=settings.handle_self_comment,
-            status_link=status_link,
+            handle_self_comment=live.settings.handle_self_comment,
+            status_link=live.status_link,
         )
 
-    worker = Worker(inbox, context, route=partial(handlers.route, ceiling=ceiling), ledger=ledger)
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with _relaying(settings, storage, identities, ceiling) as exchange, AsyncExitStack() as listener:
-            await _listen_to_operator(listener, settings, storage, inbox, exchange)
-            await _listen(listener, settings, inbox, exchange)
+    worker = Worker(inbox, context, route=lambda event: handlers.route(event, ceiling=live.ceiling), ledger=ledger)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with _relaying(live, storage, identities) as relaying, AsyncExitStack() as listener:
+            await _listen_to_operator(listener, settings, storage, inbox, relaying.exchange)
+            await _listen(listener, settings, inbox, relaying.exchange, [identities.trouble])
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_resume, ledger, inbox)
                 tasks.start_soon(worker.run)
                 tasks.start_soon(_prune, inbox)
-                received = await anext(aiter(signals))
+                if settings.supervision.watchdog:
+                    tasks.start_soon(_heartbeat, systemd, inbox, settings.supervision.watchdog / 2)
+                systemd.ready(SERVING)
+                async for received in signals:
+                    if received is not signal.SIGHUP:
+                        break
+                    systemd.reloading()
+                    await _reload(live, reread, identities, relaying, inbox)
+                    systemd.ready(SERVING)
                 log.info("stopping", signal=received.name)
+                systemd.stopping()
                 worker.stop()
                 gate.close()
                 await listener.aclose()
@@ -152,19 +187,59 @@ async def _serve(settings: Settings, storage: Storage, identities: Identities, g
                 tasks.cancel_scope.cancel()
 
 
+async def _reload(
+    live: Live, reread: Callable[[], Settings], identities: Identities, relaying: Relaying, inbox: Inbox
+) -> None:
+    """What may change without a restart is as the settings say now; where they are wrong, all is as it was."""
+    try:
+        restart = live.reload(await anyio.to_thread.run_sync(reread))
+    except Invalid as invalid:
+        log.error("the settings stay as they were", problems=invalid.problems)
+        return
+    settings = live.settings
+    telemetry.configure(settings.log_level)
+    identities.pace(_pacing(settings))
+    inbox.retain(settings.storage_max_age, settings.storage_max_size)
+    relaying.wire.follow(_policy(settings))
+    await relaying.configs.allow(settings.relay_allowed_hosts)
+    log.info("settings reloaded")
+    if restart:
+        log.warning("settings that have changed count after a restart", settings=restart)
+
+
+async def _heartbeat(systemd: Supervisor, inbox: Inbox, interval: float) -> None:
+    """systemd hears that we live, as long as the event loop gets here and the journal has answered meanwhile."""
+    while True:
+        due = anyio.current_time() + interval
+        with anyio.move_on_after(interval):
+            if await _answers(inbox):
+                systemd.alive()
+        await anyio.sleep_until(due)
+
+
+async def _answers(inbox: Inbox) -> bool:
+    try:
+        await inbox.check()
+    except Full:
+        return True  # a restart makes no room
+    except Unavailable as error:
+        log.error("the journal does not answer, and the watchdog is not told that all is well", reason=str(error))
+        return False
+    return True
+
+
 async def _handle(
     settings: Settings, storage: Storage, identities: Identities, delivery: Delivery, patience: float
 ) -> Story:
-    inbox, ledger, words = Inbox(storage), Ledger(storage), _words(settings)
-    ceiling = _ceiling(settings)
+    inbox, ledger, live = Inbox(storage), Ledger(storage), Live(settings)
 
     async def context(repository: Repository) -> Context:
         repo = await identities.repo(repository)
-        return Context(repo, ledger, words, identities.approving(repository), ceiling, forgetful=True)
+        return Context(repo, ledger, live.words, identities.approving(repository), live.ceiling, forgetful=True)
 
-    worker = Worker(inbox, context, route=partial(handlers.route, ceiling=ceiling))
-    async with _relaying(settings, storage, identities, ceiling) as exchange:
-        await _accept(inbox, exchange, delivery)
+    worker = Worker(inbox, context, route=partial(handlers.route, ceiling=live.ceiling))
+    async with _relaying(live, storage, identities) as relaying:
+        await _accept(inbox, relaying.exchange, delivery)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
             story = await _told(storage, delivery, until=anyio.current_time() + patience)
@@ -198,19 +273,28 @@ async def _told(storage: Storage, delivery: Delivery, *, until: float) -> Story:
         await anyio.sleep(LOOK)
 
 
+@dataclass(frozen=True, slots=True)
+class Relaying:
+    """The exchange, and what a reload changes below it."""
+
+    exchange: Exchange
+    configs: Configs
+    wire: Wire
+
+
 @asynccontextmanager
-async def _relaying(
-    settings: Settings, storage: Storage, identities: Identities, ceiling: Ceiling
-) -> AsyncIterator[Exchange]:
+async def _relaying(live: Live, storage: Storage, identities: Identities) -> AsyncIterator[Relaying]:
     """The relay sends what is owed, and the exchange routes what has no route yet."""
+    settings = live.settings
     line = _wire(settings)
     try:
         outbox = Outbox(storage)
         configs = Configs(storage, Hub(identities.repo), allowed_hosts=settings.relay_allowed_hosts)
         relay = Relay(line, outbox, pace=Pace(grace=LETTERS_END), observe=_observe)
-        exchange = Exchange(relay, outbox, configs, storage, identities.repo, serves=ceiling.serves)
+        serves = lambda slug: live.ceiling.serves(slug)  # noqa: E731 - the ceiling of that time
+        exchange = Exchange(relay, outbox, configs, storage, identities.repo, serves=serves)
         async with relay.running(), exchange.running():
-            yield exchange
+            yield Relaying(exchange, configs, line)
     except BaseExceptionGroup as group:
         raise _alone(group) from None
     finally:
@@ -224,16 +308,19 @@ def _alone(error: BaseException) -> BaseException:
     return error
 
 
-def _wire(settings: Settings) -> Wire:
+def _policy(settings: Settings) -> Policy:
     secrets = settings.relay_secrets
-    policy = Policy(
+    return Policy(
         allowed_networks=settings.relay_allowed_networks,
         insecure_tls=settings.relay_insecure_tls,
         ca_file=settings.relay_ca_file,
         secret=lambda endpoint: secrets.get(endpoint.host, secrets.get("")),
     )
+
+
+def _wire(settings: Settings) -> Wire:
     try:
-        return Wire(policy)
+        return Wire(_policy(settings))
     except OSError as error:  # of which ssl.SSLError is one
         name = "TELEFONISTKA_RELAY_CA_FILE"
         raise Invalid((f"{name} is {settings.relay_ca_file}, which holds no certificate in PEM: {error}.",)) from error
@@ -257,15 +344,27 @@ async def _listen_to_operator(
         raise Invalid((f"{what} Set it to a path that we may write, or to a free address.",)) from error
 
 
-async def _listen(stack: AsyncExitStack, settings: Settings, inbox: Inbox, exchange: Exchange) -> None:
+async def _listen(
+    stack: AsyncExitStack, settings: Settings, inbox: Inbox, exchange: Exchange, checks: Sequence[server.Check]
+) -> None:
     wanted = settings.listen
+    count = len(settings.supervision.sockets)
     try:
-        serving = server.serving(inbox, settings.webhook_secrets, host=wanted.host, port=wanted.port, exchange=exchange)
-        host, port = await stack.enter_async_context(serving)
+        host, port = await stack.enter_async_context(
+            server.serving(
+                inbox,
+                settings.webhook_secrets,
+                host=wanted.host,
+                port=wanted.port,
+                exchange=exchange,
+                checks=checks,
+                sockets=supervisor.inherited(count),
+                pause=asyncio.get_running_loop().remove_reader,
+            )
+        )
     except OSError as error:
-        raise Invalid(
-            (f"TELEFONISTKA_LISTEN is {wanted}, where we cannot listen: {error.strerror}. Set it to a free address.",)
-        ) from error
+        where = f"LISTEN_FDS is {count}" if count else f"TELEFONISTKA_LISTEN is {wanted}"
+        raise Invalid((f"{where}, where we cannot listen: {error.strerror}. Set it to a free address.",)) from error
     log.info("listening", host=host, port=port, version=__version__, sqlite=sqlite.VERSION, github=settings.github_host)
 
 
@@ -289,6 +388,10 @@ async def _prune(inbox: Inbox) -> None:
         await anyio.sleep(PRUNE_INTERVAL)
 
 
+def _pacing(settings: Settings) -> Pacing:
+    return Pacing(write=settings.github_write_interval, notify=settings.github_notify_interval)
+
+
 def _endpoint(settings: Settings) -> Endpoint:
     try:
         return Endpoint.of(settings.github_host)
@@ -303,49 +406,6 @@ def _session(settings: Settings) -> aiohttp.ClientSession:
         raise Invalid(
             (f"TELEFONISTKA_GITHUB_CA_FILE is {settings.github_ca_file}, which holds no certificate in PEM: {error}.",)
         ) from error
-
-
-def _words(settings: Settings) -> Words:
-    """What we say, with the operator's own templates in the place of ours; raises Invalid where one is broken."""
-    ours, path = templates.load(), settings.templates_path
-    if path is None:
-        return Words(ours)
-    try:
-        found = templates.found(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Invalid((f"TEMPLATES_PATH is {str(path)!r}, where a template cannot be read: {error}.",)) from error
-    problems = tuple(f"TEMPLATES_PATH: {path}/{fault}." for fault in comments.faults(ours, found.texts))
-    if problems:
-        raise Invalid(problems)
-    if found.originals:
-        log.warning("templates of the original are not used", files=found.originals, ours=sorted(ours))
-    if found.unknown:
-        log.warning("templates that nothing is said by are not used", files=found.unknown, ours=sorted(ours))
-    return Words(ours, found.texts, lambda text: log.error("a template of TEMPLATES_PATH has failed", reason=text))
-
-
-def _status_link(settings: Settings) -> Callable[[], str] | None:
-    """Where commit statuses lead by the operator's template; None where there is none, or a broken one."""
-    path = settings.status_url_template
-    if path is None:
-        return None
-    try:
-        template = statuslink.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, statuslink.Invalid) as error:
-        name = "CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"
-        log.warning("commit statuses lead to our comments: the template is not used", variable=name, reason=str(error))
-        return None
-    return lambda: template.render(datetime.now().astimezone())
-
-
-def _ceiling(settings: Settings) -> Ceiling:
-    return Ceiling(
-        auto_merge=settings.promotion_auto_merge,
-        auto_approve=settings.promotion_auto_approve,
-        max_deletions=settings.promotion_max_auto_merge_deletions,
-        repositories=settings.github_repositories,
-        targets=settings.promotion_targets,
-    )
 
 
 def _credentials(given: TokenCredentials | AppCredentials, prefix: str) -> auth.Token | auth.App:

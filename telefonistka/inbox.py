@@ -143,6 +143,11 @@ class Inbox:
         self._news.set()
         return rearmed
 
+    def retain(self, retention: float, size: int) -> None:
+        """From now on, what has ended is kept for so many seconds and up to so many bytes."""
+        self._retention = retention
+        self._size = size
+
     async def prune(self) -> int:
         """How many items were forgotten because nobody can send them again, or because they are too many."""
         now, total = self._clock(), 0

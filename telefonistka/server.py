@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NoReturn, TypeVar
 
 import aiohttp
@@ -28,6 +30,7 @@ from telefonistka.storage import Headers, Unavailable
 from telefonistka.telemetry import log
 
 T = TypeVar("T")
+Check = Callable[[], Awaitable[str | None]]
 
 # GitHub's deliveries have up to 25 MB, the form encoding adds to that:
 # https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
@@ -37,7 +40,11 @@ LARGE = 1 << 20  # bytes; beyond that, hashing and parsing take more time than t
 READ_DEADLINE = (
     10  # seconds, as GitHub waits: https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks
 )
-SHUTDOWN = 2.0  # seconds for requests under way when we stop
+GOODBYE = 1.0  # seconds in which who has connected may still ask when we stop
+SHUTDOWN = 1.0  # seconds after that for requests under way
+BACKLOG = socket.SOMAXCONN  # connections that wait while nobody accepts them, as during a restart; the kernel's limit
+LOOK = 0.01  # seconds between two looks whether anybody is left
+CHECK_DEADLINE = 3  # seconds; probes wait for five or ten
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
@@ -57,30 +64,67 @@ class Refusal(Exception):  # noqa: N818 - an answer
 
 @asynccontextmanager
 async def serving(
-    inbox: Inbox, secrets: Sequence[bytes], *, host: str, port: int, exchange: Exchange | None = None
+    inbox: Inbox,
+    secrets: Sequence[bytes],
+    *,
+    host: str,
+    port: int,
+    exchange: Exchange | None = None,
+    checks: Sequence[Check] = (),
+    sockets: Sequence[socket.socket] = (),
+    pause: Callable[[int], object] = lambda descriptor: None,
 ) -> AsyncIterator[tuple[str, int]]:
-    """The server runs; its address, which tells the port where 0 was asked for."""
-    runner = web.AppRunner(
-        application(inbox, secrets, exchange), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN
-    )
+    """The server runs; its address, which tells the port where 0 was asked for.
+
+    It listens on `sockets` where there are any, which somebody else holds, too. `pause` makes the event loop accept
+    no more connections on one: what comes later waits in the kernel for the next process.
+    """
+    ending = anyio.Event()
+    app = application(inbox, secrets, exchange, checks=checks)
+    app.on_response_prepare.append(partial(_let_go, ending))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        for listener in sockets:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        if not sockets:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
         address = runner.addresses[0]
-        yield address[0], address[1]
+        yield (address[0], address[1]) if isinstance(address, tuple) else (str(address), 0)
     finally:
         with anyio.CancelScope(shield=True):
+            ending.set()
+            for listener in sockets:
+                pause(listener.fileno())
+            await _served(runner)
             await runner.cleanup()
 
 
-def application(inbox: Inbox, secrets: Sequence[bytes], exchange: Exchange | None = None) -> web.Application:
+async def _let_go(ending: anyio.Event, request: web.Request, response: web.StreamResponse) -> None:
+    """Once the server ends, who has an answer is not to ask again on the same connection."""
+    if ending.is_set():
+        response.force_close()
+
+
+async def _served(runner: web.AppRunner) -> None:
+    """Who has connected has an answer, or had time to ask for one."""
+    assert runner.server is not None
+    with anyio.move_on_after(GOODBYE):
+        await anyio.sleep(LOOK)  # what the kernel has accepted is a connection of ours only a moment later
+        while runner.server.connections:  # noqa: ASYNC110 - they do not tell
+            await anyio.sleep(LOOK)
+
+
+def application(
+    inbox: Inbox, secrets: Sequence[bytes], exchange: Exchange | None = None, *, checks: Sequence[Check] = ()
+) -> web.Application:
     """The routes over one inbox; a delivery is GitHub's where it is signed with any of the secrets.
 
-    Without an exchange, nothing is relayed.
+    Without an exchange, nothing is relayed. Each of the checks says why we are not ready, or None.
     """
     if not secrets or not all(secrets):
         raise ValueError("a webhook secret is empty, so anybody could sign")
-    server = Server(inbox, tuple(secrets), exchange)
+    server = Server(inbox, tuple(secrets), exchange, tuple(checks))
     app = web.Application(client_max_size=BODY_LIMIT)
     app.router.add_post("/webhook", server.webhook)
     app.router.add_get("/live", server.live)
@@ -92,8 +136,11 @@ def application(inbox: Inbox, secrets: Sequence[bytes], exchange: Exchange | Non
 class Server:
     """The handlers of the routes."""
 
-    def __init__(self, inbox: Inbox, secrets: tuple[bytes, ...], exchange: Exchange | None) -> None:
+    def __init__(
+        self, inbox: Inbox, secrets: tuple[bytes, ...], exchange: Exchange | None, checks: tuple[Check, ...]
+    ) -> None:
         self._inbox = inbox
+        self._checks = (self._storage, *checks)
         self._exchange = exchange
         self._secrets = secrets
         self._held = 0  # bytes of bodies that are being read or parsed
@@ -213,16 +260,22 @@ class Server:
         return _health(())
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Deliveries can be stored and are worked on, or the reasons why not."""
+        """Deliveries can be stored and are worked on, and nothing is in the way, or the reasons why not."""
         return _health(await self._reasons())
 
     async def _reasons(self) -> tuple[str, ...]:
         """Why we are not ready."""
+        reasons = [await check() for check in self._checks]
+        return tuple(reason for reason in reasons if reason is not None)
+
+    async def _storage(self) -> str | None:
         try:
-            reason = await self._inbox.check()
+            with anyio.fail_after(CHECK_DEADLINE):
+                return await self._inbox.check()
+        except TimeoutError:
+            return f"the storage does not answer within {CHECK_DEADLINE} s"
         except Unavailable as error:
-            reason = f"the storage does not work: {error}"
-        return () if reason is None else (reason,)
+            return f"the storage does not work: {error}"
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics in Prometheus' text format."""

@@ -1,8 +1,8 @@
-"""What the operator decides: environment and credential files, read once into a frozen value.
+"""What the operator decides: environment, server file and credential files, read into a frozen value.
 
 What belongs here: names, defaults, and sentences that say which one is missing or wrong and what to do. An empty
-variable counts as one that is not set. A secret may stand in a file of `$CREDENTIALS_DIRECTORY` instead:
-https://systemd.io/CREDENTIALS/
+variable counts as one that is not set; then the key counts that the server file has for it. A secret may stand in a
+file of `$CREDENTIALS_DIRECTORY` instead: https://systemd.io/CREDENTIALS/
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from telefonistka import serverfile
+from telefonistka.serverfile import Given
+
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # as the original reads them; anything else is false
+CONFIG = "TELEFONISTKA_CONFIG"
+# Where systemd loads a directory, each file is named after the credential, which is `telefonistka` in our unit, too:
+# https://www.freedesktop.org/software/systemd/man/252/systemd.exec.html#LoadCredential=ID:PATH
+OF_A_DIRECTORY = "telefonistka_"
 DATABASE = "telefonistka.db"
 SOCKET = "admin.sock"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -74,6 +81,15 @@ class GitHub:
     notify_interval: float  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What systemd wants of us and has given us, where it started us."""
+
+    notify: str = ""  # the address of the socket on which it listens to us
+    watchdog: float = 0.0  # seconds after which it takes us for stuck; 0: never
+    sockets: tuple[str, ...] = ()  # the names of those that listen for us, from file descriptor 3 on
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that the daemon is told."""
@@ -106,6 +122,7 @@ class Settings:
     storage_max_size: int = MAX_SIZE  # bytes
     templates_path: Path | None = None  # the operator's own words
     status_url_template: Path | None = None  # where commit statuses lead
+    supervision: Supervision = Supervision()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +163,9 @@ def outside(environ: Mapping[str, str]) -> Outside:
     return _Reading(environ).outside()
 
 
-def read(environ: Mapping[str, str]) -> Settings:
-    """The settings; raises Invalid with everything that is wrong with them."""
-    return _Reading(environ).settings()
+def read(environ: Mapping[str, str], *, make: bool = True) -> Settings:
+    """The settings; raises Invalid with everything that is wrong with them. `make` makes the state directory."""
+    return _Reading(environ).settings(make=make)
 
 
 def github(environ: Mapping[str, str]) -> GitHub:
@@ -162,6 +179,24 @@ class _Reading:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._problems: list[str] = []
+        self._given = self._server_file()
+
+    def _server_file(self) -> Mapping[str, Given]:
+        """What the server file gives, by variable."""
+        path = self._environ.get(CONFIG, "").strip()
+        if not path:
+            return {}
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            self._problems.append(
+                f"{CONFIG} is {path!r}, which cannot be read: {error.strerror}. Set it to a server file, "
+                "or leave it out."
+            )
+            return {}
+        given, problems = serverfile.read(text, file=path)
+        self._problems += problems
+        return given
 
     def admin(self) -> Admin:
         state_dir = self._state_path()
@@ -175,8 +210,8 @@ class _Reading:
         found = tuple(host.lower().strip(".") for host in self._list(name))
         for host in found:
             if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:]+", host):
-                self._problems.append(
-                    f"{name} has {host!r}. Set it to hosts such as argocd.example.com, or example.com for all below it."
+                self._wrong(
+                    name, f"has {host!r}. Set it to hosts such as argocd.example.com, or example.com for all below it."
                 )
         return found
 
@@ -197,9 +232,9 @@ class _Reading:
             relay_secrets=relay_secrets,
         )
 
-    def settings(self) -> Settings:
+    def settings(self, *, make: bool) -> Settings:
         """All of them; a field that has a problem holds something harmless until Invalid is raised."""
-        state_dir = self._state_dir()
+        state_dir = self._state_dir() if make else self._state_path()
         settings = Settings(
             listen=self._listen(),
             state_dir=state_dir,
@@ -224,6 +259,7 @@ class _Reading:
             relay_secrets=self._relay_secrets(),
             templates_path=self._directory("TEMPLATES_PATH"),
             status_url_template=self._path("CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"),
+            supervision=self._supervision(),
             storage_max_age=self._seconds("TELEFONISTKA_STORAGE_MAX_AGE", MAX_AGE),
             storage_max_size=self._count("TELEFONISTKA_STORAGE_MAX_SIZE", MAX_SIZE >> 20) << 20,
             promotion_auto_merge=self._switch("TELEFONISTKA_PROMOTION_AUTO_MERGE", default=True),
@@ -249,16 +285,32 @@ class _Reading:
         return found
 
     def _text(self, name: str) -> str:
-        return self._environ.get(name, "").strip()
+        """What the variable says, else the server file, else nothing."""
+        text = self._environ.get(name, "").strip()
+        return text or (self._given[name].text if name in self._given else "")
+
+    def _wrong(self, name: str, sentence: str) -> None:
+        """A problem with what a variable says, or the server file in its place: where it stands, and the sentence."""
+        given = None if self._environ.get(name, "").strip() else self._given.get(name)
+        where = f"{given.at}: error: {given.key!r}" if given else name
+        self._problems.append(f"{where} {sentence}")
 
     def _secret(self, name: str, credential: str) -> str:
         """The variable, else the credential file of that name, else nothing."""
         return self._text(name) or self._credential(credential)
 
     def _credential(self, credential: str) -> str:
+        """What is in the credential's file, which may have another name; nothing where there is no such file."""
+        variable = _naming(credential)
+        named = self._text(variable)
         directory = self._text("CREDENTIALS_DIRECTORY")
-        path = Path(directory, credential)
-        return self._contents(path, f"the credential {credential}") if directory and path.exists() else ""
+        path = _credential_file(directory, named or credential)
+        if path is not None:
+            return self._contents(path, f"the credential {path.name}")
+        if named:
+            # Not the name: who puts the secret itself in its place shall not find it in the log.
+            self._wrong(variable, "names no file of $CREDENTIALS_DIRECTORY. Set it to one's name, or leave it out.")
+        return ""
 
     def _contents(self, path: Path, what: str) -> str:
         try:
@@ -273,9 +325,10 @@ class _Reading:
         lines = self._secret("GITHUB_WEBHOOK_SECRET", "github-webhook-secret").splitlines()
         secrets = tuple(line.strip().encode("utf-8", "surrogateescape") for line in lines if line.strip())
         if not secrets:
-            self._problems.append(
-                "GITHUB_WEBHOOK_SECRET is not set. Set it to the secret of the webhook at GitHub, "
-                "or give a credential github-webhook-secret; while you rotate it, one secret per line."
+            self._wrong(
+                "GITHUB_WEBHOOK_SECRET",
+                "is not set. Set it to the secret of the webhook at GitHub, "
+                "or give a credential github-webhook-secret; while you rotate it, one secret per line.",
             )
         return secrets
 
@@ -295,7 +348,7 @@ class _Reading:
         name = f"{prefix}GITHUB_OAUTH_TOKEN"
         token = self._secret(name, _credential_name(name))
         if token and not (token.isascii() and token.isprintable() and " " not in token):
-            self._problems.append(f"{name} is not a token. Copy it again, without anything around it.")
+            self._wrong(name, "is not a token. Copy it again, without anything around it.")
         return TokenCredentials(token) if token else None
 
     def _app(self, prefix: str) -> AppCredentials:
@@ -303,7 +356,7 @@ class _Reading:
         text = self._text(name)
         number = int(text) if text.isascii() and text.isdecimal() else 0
         if not number:
-            self._problems.append(f"{name} is {text!r}. Set it to the App's id, a number on its settings page.")
+            self._wrong(name, f"is {text!r}. Set it to the App's id, a number on its settings page.")
         return AppCredentials(number, self._private_key(prefix))
 
     def _private_key(self, prefix: str) -> str:
@@ -312,14 +365,13 @@ class _Reading:
         path = self._text(name)
         key = self._contents(Path(path), name) if path else self._credential(credential)
         if not path and not key:
-            self._problems.append(
-                f"{name} is not set, but {prefix}GITHUB_APP_ID is. Set it to the path of the App's private key "
-                f"(.pem), or give a credential {credential}."
+            self._wrong(
+                name,
+                f"is not set, but {prefix}GITHUB_APP_ID is. Set it to the path of the App's private key "
+                f"(.pem), or give a credential {credential}.",
             )
         elif key and not ("PRIVATE KEY-----" in key and key.startswith("-----BEGIN ")):
-            self._problems.append(
-                f"{name} does not name a private key. Give the .pem file that GitHub made for the App."
-            )
+            self._wrong(name, "does not name a private key. Give the .pem file that GitHub made for the App.")
         return key
 
     def _repositories(self) -> tuple[str, ...]:
@@ -328,7 +380,7 @@ class _Reading:
         for one in found:
             owner, _, repository = one.partition("/")
             if not owner or not repository or "/" in repository:
-                self._problems.append(f"{name} has {one!r}. Set it to owner/name or owner/*, separated by commas.")
+                self._wrong(name, f"has {one!r}. Set it to owner/name or owner/*, separated by commas.")
         return found
 
     def _list(self, name: str) -> tuple[str, ...]:
@@ -337,13 +389,13 @@ class _Reading:
     def _switch(self, name: str, *, default: bool) -> bool:
         text = self._text(name)
         if text and text not in TRUE | FALSE:
-            self._problems.append(f"{name} is {text!r}. Set it to true or false, or leave it out: {default}.")
+            self._wrong(name, f"is {text!r}. Set it to true or false, or leave it out: {default}.")
         return text in TRUE if text else default
 
     def _count(self, name: str, default: int) -> int:
         text = self._text(name)
         if text and not (text.isascii() and text.isdecimal()):
-            self._problems.append(f"{name} is {text!r}. Set it to a number, such as {default}.")
+            self._wrong(name, f"is {text!r}. Set it to a number, such as {default}.")
             return default
         return int(text) if text else default
 
@@ -357,9 +409,10 @@ class _Reading:
         except ValueError:
             port_is_right = False
         if not port_is_right or url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc:
-            self._problems.append(
-                f"GITHUB_HOST is {text!r}. Set it to the name of your GitHub Enterprise Server such as "
-                "ghe.example.com, or to its address such as https://ghe.example.com:8443."
+            self._wrong(
+                "GITHUB_HOST",
+                f"is {text!r}. Set it to the name of your GitHub Enterprise Server such as "
+                "ghe.example.com, or to its address such as https://ghe.example.com:8443.",
             )
         return text
 
@@ -367,7 +420,7 @@ class _Reading:
         text = self._text("TELEFONISTKA_LISTEN") or f"0.0.0.0:{PORT}"
         host, separator, port = text.rpartition(":")
         if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-            self._problems.append(f"TELEFONISTKA_LISTEN is {text!r}. Set it to host:port, such as 0.0.0.0:{PORT}.")
+            self._wrong("TELEFONISTKA_LISTEN", f"is {text!r}. Set it to host:port, such as 0.0.0.0:{PORT}.")
             return Address("", 0)
         return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - what ":8080" means everywhere
 
@@ -380,9 +433,10 @@ class _Reading:
         address = Address(host.strip("[]"), int(port) if port.isascii() and port.isdecimal() else 0)
         # Whoever reaches it may send deliveries again, so it is for this machine alone.
         if address.host not in LOOPBACK or not 0 < address.port < 65536:
-            self._problems.append(
-                f"{name} is {text!r}. Set it to the path of a unix socket, or to an address of this machine alone, "
-                "such as 127.0.0.1:8081."
+            self._wrong(
+                name,
+                f"is {text!r}. Set it to the path of a unix socket, or to an address of this machine alone, "
+                "such as 127.0.0.1:8081.",
             )
         return address
 
@@ -393,9 +447,7 @@ class _Reading:
             try:
                 found.append(ipaddress.ip_network(text))
             except ValueError:
-                self._problems.append(
-                    f"{name} has {text!r}. Set it to networks such as 127.0.0.0/8, with commas between."
-                )
+                self._wrong(name, f"has {text!r}. Set it to networks such as 127.0.0.0/8, with commas between.")
         return tuple(found)
 
     def _relay_secrets(self) -> dict[str, bytes]:
@@ -403,13 +455,19 @@ class _Reading:
         directory = self._text("CREDENTIALS_DIRECTORY")
         if not directory or not Path(directory).is_dir():
             return {}
+        named = self._text(_naming("relay-secret")) or "relay-secret"
         found = {}
-        for path in sorted(Path(directory).glob("relay-secret*")):
-            host = path.name.removeprefix("relay-secret").removeprefix("-").lower()
-            secret = self._credential(path.name).strip()
+        for path in sorted(Path(directory).iterdir()):
+            name = path.name.removeprefix(OF_A_DIRECTORY)
+            host = name.removeprefix(named).removeprefix("-").lower()
+            if name != named and not name.startswith(f"{named}-"):
+                continue
+            secret = self._contents(path, f"the credential {path.name}")
             if not secret:
                 self._problems.append(f"The credential {path.name} is empty. Give the secret, or take the file away.")
             found[host] = secret.encode("utf-8", "surrogateescape")
+        if not found and named != "relay-secret":
+            self._wrong(_naming("relay-secret"), "names no file of $CREDENTIALS_DIRECTORY. Set it to one's name.")
         return found
 
     def _state_path(self) -> Path:
@@ -423,13 +481,14 @@ class _Reading:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            self._problems.append(
-                f"TELEFONISTKA_STATE_DIR is {given!r}, which cannot be made: {error.strerror}. "
-                "Set it to a directory that the daemon's user may write."
+            self._wrong(
+                "TELEFONISTKA_STATE_DIR",
+                f"is {given!r}, which cannot be made: {error.strerror}. "
+                "Set it to a directory that the daemon's user may write.",
             )
             return path
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            self._problems.append(f"TELEFONISTKA_STATE_DIR is {given!r}. Let the daemon's user write it.")
+            self._wrong("TELEFONISTKA_STATE_DIR", f"is {given!r}. Let the daemon's user write it.")
         return path
 
     def _database(self, state_dir: Path) -> Path:
@@ -443,12 +502,22 @@ class _Reading:
             known = False
         if not known:
             # Not the value itself: such an address may hold a password.
-            self._problems.append(
-                "TELEFONISTKA_STORAGE_URL is of a kind that we do not know. "
-                "Set it to sqlite:///path/of/the/file, or leave it out for a file in the state directory."
+            self._wrong(
+                "TELEFONISTKA_STORAGE_URL",
+                "is of a kind that we do not know. "
+                "Set it to sqlite:///path/of/the/file, or leave it out for a file in the state directory.",
             )
             return state_dir / DATABASE
         return Path(unquote(url.path))
+
+    def _supervision(self) -> Supervision:
+        """https://www.freedesktop.org/software/systemd/man/252/sd_watchdog_enabled.html, …/sd_listen_fds.html"""
+        for_us = str(os.getpid())
+        watchdog = int(self._text("WATCHDOG_USEC") or 0) / 1e6 if self._text("WATCHDOG_PID") in ("", for_us) else 0.0
+        count = int(self._text("LISTEN_FDS") or 0) if self._text("LISTEN_PID") == for_us else 0
+        names = self._text("LISTEN_FDNAMES").split(":")
+        sockets = tuple(names[number] if number < len(names) else "" for number in range(count))
+        return Supervision(self._text("NOTIFY_SOCKET"), watchdog, sockets)
 
     def _path(self, name: str) -> Path | None:
         text = self._text(name)
@@ -457,9 +526,7 @@ class _Reading:
     def _directory(self, name: str) -> Path | None:
         path = self._path(name)
         if path is not None and not (path.is_dir() and os.access(path, os.R_OK | os.X_OK)):
-            self._problems.append(
-                f"{name} is {str(path)!r}, no directory that can be read. Set it to one, or leave it out."
-            )
+            self._wrong(name, f"is {str(path)!r}, no directory that can be read. Set it to one, or leave it out.")
             return None
         return path
 
@@ -468,9 +535,7 @@ class _Reading:
         if not text:
             return None
         if not os.access(text, os.R_OK) or not Path(text).is_file():
-            self._problems.append(
-                f"{name} is {text!r}, which cannot be read. Set it to a file in PEM, or leave it out."
-            )
+            self._wrong(name, f"is {text!r}, which cannot be read. Set it to a file in PEM, or leave it out.")
         return Path(text)
 
     def _seconds(self, name: str, default: float) -> float:
@@ -482,7 +547,7 @@ class _Reading:
         except ValueError:
             seconds = math.nan
         if not 0 <= seconds < math.inf:
-            self._problems.append(f"{name} is {text!r}. Set it to a number of seconds, such as {default:g}.")
+            self._wrong(name, f"is {text!r}. Set it to a number of seconds, such as {default:g}.")
             return default
         return seconds
 
@@ -490,3 +555,16 @@ class _Reading:
 def _credential_name(variable: str) -> str:
     """The name of the credential file that may stand for a variable."""
     return variable.lower().replace("_", "-")
+
+
+def _naming(credential: str) -> str:
+    """The variable that gives a credential's file another name."""
+    return f"TELEFONISTKA_CREDENTIALS_{credential.upper().replace('-', '_')}"
+
+
+def _credential_file(directory: str, name: str) -> Path | None:
+    """The file of that name, or as systemd names it where it loads a directory; None: there is none."""
+    if not directory or "/" in name:
+        return None
+    paths = (Path(directory, name), Path(directory, OF_A_DIRECTORY + name))
+    return next((path for path in paths if path.is_file()), None)

@@ -226,15 +226,15 @@ class _Guarded(AbstractResolver):
 
     def __init__(self, resolver: AbstractResolver, allowed: tuple[Network, ...]) -> None:
         self._resolver = resolver
-        self._allowed = allowed
+        self.allowed = allowed
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
-        good = [address for address in found if forbidden(address["host"], self._allowed) is None]
+        good = [address for address in found if forbidden(address["host"], self.allowed) is None]
         if found and not good:
-            raise _forbidden(found[0]["host"], self._allowed)
+            raise _forbidden(found[0]["host"], self.allowed)
         return good
 
     async def close(self) -> None:
@@ -258,19 +258,26 @@ class Wire:
         self._unchecked = ssl.create_default_context()
         self._unchecked.check_hostname = False
         self._unchecked.verify_mode = ssl.CERT_NONE
+        self._guarded = _Guarded(resolver or Resolver(), policy.allowed_networks)
         # The relay limits its own connections: to wait for one here would use up an attempt's time.
         self._connector = aiohttp.TCPConnector(
             limit=0,
             limit_per_host=0,
             keepalive_timeout=KEPT,
             ttl_dns_cache=DNS,
-            resolver=_Guarded(resolver or Resolver(), policy.allowed_networks),
+            resolver=self._guarded,
             socket_factory=self._socket,
         )
         self._prepared = lru_cache(maxsize=REQUESTS)(self._prepare)
 
     async def close(self) -> None:
         await self._connector.close()
+
+    def follow(self, policy: Policy) -> None:
+        """What connects from now on obeys this policy, but for the certificates, which are those of the start."""
+        self._policy = policy
+        self._guarded.allowed = policy.allowed_networks
+        self._prepared.cache_clear()
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """A socket for an address that may be connected to. Addresses in URLs come by here only."""

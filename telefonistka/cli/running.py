@@ -21,21 +21,36 @@ WAIT = 300  # seconds; GitHub's short troubles are over by then
 
 
 @click.command(short_help="Run the daemon.")
-def server() -> None:
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    envvar="TELEFONISTKA_CONFIG",
+    show_envvar=True,
+    metavar="FILE",
+    help="The server file.",
+)
+@click.option("--check", is_flag=True, help="Say what is wrong with the settings, then end.")
+def server(config: str | None, check: bool) -> None:
     """Run the daemon: receive GitHub's webhooks and promote.
 
-    It is configured by environment variables; config/README.md lists them. At least GITHUB_WEBHOOK_SECRET and
-    either GITHUB_OAUTH_TOKEN or GITHUB_APP_ID with GITHUB_APP_PRIVATE_KEY_PATH are needed.
+    It is configured by a server file and environment variables, which come before it; config/README.md lists them.
+    At least GITHUB_WEBHOOK_SECRET and either GITHUB_OAUTH_TOKEN or GITHUB_APP_ID with GITHUB_APP_PRIVATE_KEY_PATH
+    are needed, or credential files in their place. SIGHUP reloads the server file.
 
     \b
     GITHUB_WEBHOOK_SECRET=… GITHUB_OAUTH_TOKEN=… telefonistka server
+    telefonistka server --config /etc/telefonistka/server.yaml
     """
     import anyio
 
     from telefonistka import daemon, settings
 
+    environ = {**os.environ, "TELEFONISTKA_CONFIG": config or "", "LOG_LEVEL": terminal.log_level("")}
     try:
-        anyio.run(daemon.run, settings.read(os.environ))
+        if check:
+            daemon.check(settings.read(environ, make=False))
+        else:
+            anyio.run(daemon.run, settings.read(environ), lambda: settings.read(environ, make=False))
     except settings.Invalid as invalid:
         raise _unstartable("the daemon cannot start", invalid.problems) from None
 
@@ -121,10 +136,11 @@ def _environment(state: str) -> Mapping[str, str]:
     ours = {
         "GITHUB_WEBHOOK_SECRET": os.environ.get("GITHUB_WEBHOOK_SECRET") or "nobody sends us anything",
         "LOG_LEVEL": terminal.log_level(),
-        "TELEFONISTKA_ADMIN_LISTEN": "",
-        "TELEFONISTKA_LISTEN": "",
+        # Not empty: then the server file would count.
+        "TELEFONISTKA_ADMIN_LISTEN": f"{state}/admin.sock",
+        "TELEFONISTKA_LISTEN": "127.0.0.1:0",
         "TELEFONISTKA_STATE_DIR": state,
-        "TELEFONISTKA_STORAGE_URL": "",
+        "TELEFONISTKA_STORAGE_URL": f"sqlite://{state}/telefonistka.db",
     }
     return {**os.environ, **ours}
 

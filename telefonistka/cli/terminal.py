@@ -49,10 +49,10 @@ def as_json(value: Any, indent: int | None = None) -> str:
 
 
 def log_level(default: str = "warn") -> str:
-    """How much a command logs to stderr: LOG_LEVEL, else everything where --debug was given."""
+    """How much a command logs to stderr: everything where --debug was given, else LOG_LEVEL."""
     context = click.get_current_context(silent=True)
     debug = context is not None and context.find_root().meta.get("telefonistka.debug")
-    return os.environ.get("LOG_LEVEL") or ("debug" if debug else default)
+    return "debug" if debug else os.environ.get("LOG_LEVEL") or default
 
 
 @contextmanager

@@ -172,6 +172,20 @@ class Identity:
         """The client of the token, or the one that speaks as the App and not for an installation of it."""
         return self._self
 
+    @property
+    def refused(self) -> bool:
+        """Whether GitHub's last answer to any of our clients was that it does not know us."""
+        return any(client.refused for client in self._clients())
+
+    def pace(self, pacing: Pacing) -> None:
+        """From now on, writes keep these distances."""
+        self._pacing = pacing
+        for client in self._clients():
+            client.limits.pacing = pacing
+
+    def _clients(self) -> tuple[Client, ...]:
+        return self._self, *self._installations.values()
+
     async def login(self) -> str:
         """The name under which our comments and commits appear; an App's ends in "[bot]"."""
         if not self._login:

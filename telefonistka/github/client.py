@@ -144,6 +144,7 @@ class Client(gidgethub.GitHubAPI):
         self.limits = limits
         self.login = login  # of whom we are
         self.trees = TreeCache()
+        self.refused = False  # GitHub's last answer was that it does not know who calls
         self.heard: Mapping[str, str] = {}  # the headers of GitHub's last answer, whatever it was
         self._session = session
         self._credential = credential
@@ -223,11 +224,13 @@ class Client(gidgethub.GitHubAPI):
             except Forbidden as error:
                 unknown = error.status == HTTPStatus.UNAUTHORIZED
                 if not unknown or renewed or not await self._credential.refused(authorization):
+                    self.refused = unknown
                     raise
                 renewed = True
             except _Trouble as trouble:
                 await self._after(trouble, call, attempt, until)
             else:
+                self.refused = False
                 return answer.status, answer.headers, answer.body
         raise AssertionError("unreachable")
 

@@ -20,6 +20,10 @@ class Unavailable(Exception):  # noqa: N818 - what it says of the storage
     """The storage cannot take or give it now: the disk is full, read-only or failing."""
 
 
+class Full(Unavailable):
+    """There is no room left on its disk."""
+
+
 class Unusable(Exception):  # noqa: N818
     """The storage cannot be opened at all; the text tells the operator what to do."""
 

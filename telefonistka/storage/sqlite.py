@@ -29,6 +29,7 @@ from telefonistka.storage import (
     Backlog,
     Delivery,
     Due,
+    Full,
     Headers,
     Outcome,
     Post,
@@ -318,7 +319,7 @@ def _code(error: BaseException) -> int | None:
 def _translated(error: Exception) -> Exception:
     if _code(error) not in TROUBLE:
         return error
-    return Unavailable(str(error))
+    return Full(str(error)) if _code(error) == sqlite3.SQLITE_FULL else Unavailable(str(error))
 
 
 class SQLite:
@@ -496,7 +497,7 @@ class SQLite:
     async def check(self) -> None:
         free = (await asyncio.to_thread(shutil.disk_usage, self._path.parent)).free
         if free < SPARE:
-            raise Unavailable(f"only {free >> 20} MB are free on the disk of {self._path.parent}")
+            raise Full(f"only {free >> 20} MB are free on the disk of {self._path.parent}")
         await self.put("check", "check", os.urandom(16))
 
     async def lock(self, name: str, owner: str, *, lease: float, now: float) -> bool:
