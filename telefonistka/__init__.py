@@ -10,7 +10,7 @@ function of `core/`, and carries out the value that it returns.
                    └─► worker ─┬─► inbox
                                └─► handlers ─┬─► github ─► core ─► errors
                                              └─► ledger ─► storage
-    cli ─► bump, doctor ─► github, relay
+    cli ─► bump, doctor, registration ─► github, relay
     sandbox: a local GitHub over real git, for trying things out and for the tests
 
 `tests/test_architecture.py` keeps the arrows.

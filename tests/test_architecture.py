@@ -46,10 +46,11 @@ ARROWS = {
     },
     "sandbox": {"sandbox", "core"},
     "bump": {"github", "core", "errors"},
+    "registration": {"github", "errors"},
     "doctor": {"github", "relay", "wire", "core", "errors"},
     "cli": {
-        "cli", "admin", "bump", "daemon", "doctor", "settings", "handlers", "core", "git", "github", "inbox", "sandbox",
-        "storage", "templates", "telemetry", "wire", "errors",
+        "cli", "admin", "bump", "daemon", "doctor", "settings", "handlers", "core", "git", "github", "inbox",
+        "registration", "sandbox", "storage", "templates", "telemetry", "wire", "errors",
     },
 }  # fmt: skip
 

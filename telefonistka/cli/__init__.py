@@ -11,7 +11,7 @@ import sys
 import click
 
 from telefonistka import __version__
-from telefonistka.cli import bumping, completion, deliveries, doctor, local, running, storage, trying
+from telefonistka.cli import bumping, completion, deliveries, doctor, local, registering, running, storage, trying
 from telefonistka.errors import Rejected, TryAgain
 
 TRY_LATER = 75  # EX_TEMPFAIL of sysexits.h
@@ -44,7 +44,7 @@ def commands(context: click.Context, debug: bool) -> None:
 
 _debug = False  # for what happens after click has ended
 
-for _module in (running, local, doctor, bumping, deliveries, storage, trying, completion):
+for _module in (running, local, doctor, bumping, deliveries, storage, registering, trying, completion):
     for _command in _module.COMMANDS:
         commands.add_command(_command)
 

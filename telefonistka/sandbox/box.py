@@ -29,6 +29,7 @@ from telefonistka.sandbox.state import (
     Event,
     Hook,
     Installation,
+    Registration,
     Repo,
     Token,
     User,
@@ -70,6 +71,7 @@ class Box:
     tokens: dict[str, Token] = field(default_factory=dict)  # by value
     apps: dict[int, App] = field(default_factory=dict)
     installations: dict[int, Installation] = field(default_factory=dict)
+    registrations: dict[str, Registration] = field(default_factory=dict)  # by the code that stands for each, once
     repos: dict[str, Repo] = field(default_factory=dict)  # by lower-case owner/name
     renamed: dict[str, Repo] = field(default_factory=dict)  # old lower-case owner/name → where it went
     deliveries: dict[int, Delivery] = field(default_factory=dict)
@@ -132,25 +134,41 @@ class Box:
         repositories: set[int] | None = None,
     ) -> Credentials:
         """A GitHub App installed on `owner`'s account, on all its repositories or on those named by id."""
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         account = self.account(owner)
+        app, key = self.register(
+            slug,
+            name=slug,
+            owner=account,
+            permissions=APP_PERMISSIONS if permissions is None else permissions,
+            events=APP_EVENTS if events is None else events,
+        )
+        if webhook is not None:
+            self.listen(app, webhook, secret)
+        return Credentials(app=app, private_key=key, installation=self.install(app, account, repositories))
+
+    def register(
+        self, slug: str, *, name: str, owner: User, permissions: dict[str, str], events: list[str]
+    ) -> tuple[App, str]:
+        """A GitHub App that is installed nowhere yet, and its private key in PEM."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         app = App(
             id=self.next_id(),
             slug=slug,
-            name=slug,
-            owner=account,
+            name=name,
+            owner=owner,
             bot=self.account(f"{slug}[bot]", type_="Bot"),
             client_id=f"Iv1.{secrets.token_hex(8)}",
             public_key=public_pem(key),
-            permissions={"metadata": "read"} | (APP_PERMISSIONS if permissions is None else permissions),
-            events=APP_EVENTS if events is None else events,
+            permissions={"metadata": "read"} | permissions,
+            events=events,
         )
         app.bot.access = Access.NONE  # an App may what its installation may, never more
-        if webhook is not None:
-            app.hook = Hook(id=self.next_id(), repo=None, app=app, url=webhook, secret=secret, events=app.events)
         self.apps[app.id] = app
-        installation = self.install(app, account, repositories)
-        return Credentials(app=app, private_key=private_pem(key), installation=installation)
+        return app, private_pem(key)
+
+    def listen(self, app: App, webhook: str, secret: str) -> None:
+        """The App's events are sent there."""
+        app.hook = Hook(id=self.next_id(), repo=None, app=app, url=webhook, secret=secret, events=app.events)
 
     def install(self, app: App, account: User, repositories: set[int] | None = None) -> Installation:
         installation = Installation(

@@ -369,6 +369,8 @@ def page(title: str, *parts: str) -> str:
     return f"<!doctype html>{head}<style>{STYLE}</style>{menu}</header><h1>{title}</h1>{''.join(parts)}"
 
 
-def respond(body: str) -> web.Response:
-    rules = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+def respond(body: str, *, leads_to: str = "") -> web.Response:
+    """The page; its forms may lead to another origin, too."""
+    forms = f"form-action 'self' {leads_to}".strip()
+    rules = f"default-src 'none'; style-src 'unsafe-inline'; {forms}; frame-ancestors 'none'"
     return web.Response(text=body, content_type="text/html", headers={"Content-Security-Policy": rules})

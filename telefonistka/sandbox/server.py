@@ -31,6 +31,7 @@ from telefonistka.sandbox import (  # noqa: F401 - importing a route file regist
     graphql,
     issues,
     limits,
+    manifests,
     pages,
     pulls,
     refusals,
@@ -50,7 +51,20 @@ from telefonistka.sandbox.rest import Answer, Ask, Refused
 from telefonistka.sandbox.state import Call
 
 API_ROOTS = frozenset(
-    ("repos", "repositories", "user", "users", "app", "apps", "installation", "rate_limit", "meta", "graphql", "api")
+    (
+        "repos",
+        "repositories",
+        "user",
+        "users",
+        "app",
+        "app-manifests",
+        "apps",
+        "installation",
+        "rate_limit",
+        "meta",
+        "graphql",
+        "api",
+    )
 )
 GRAPHQL = ("/graphql", "/api/graphql")  # of which an Enterprise server has the second
 BODY_LIMIT = 64 * 1024 * 1024  # bytes
@@ -108,7 +122,7 @@ def application(box: Box, middlewares: Sequence[Middleware] = ()) -> web.Applica
     app.add_routes([web.post(path, graphql.endpoint(box)) for path in GRAPHQL[box.enterprise :]])
     app.add_routes(control.routes(box))
     app.add_routes(githttp.routes(box))
-    app.add_routes(pages.routes(box))
+    app.add_routes([*manifests.routes(box), *pages.routes(box)])
     return app
 
 

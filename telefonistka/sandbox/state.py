@@ -118,6 +118,16 @@ class App:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
+class Registration:
+    """A new App whose maker has not fetched its secrets yet."""
+
+    app: App
+    private_key: str
+    webhook_secret: str | None
+    expires_at: datetime
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
 class Installation:
     """An App on an account: on all its repositories, or on those in `repositories` (ids)."""
 

@@ -31,6 +31,7 @@ OPERATIONS = {
     "/meta": "get",
     "/app": "get",
     "/apps/{app_slug}": "get",
+    "/app-manifests/{code}/conversions": "post",
     "/app/hook/config": "get patch",
     "/app/hook/deliveries": "get",
     "/app/hook/deliveries/{delivery_id}": "get",
