@@ -21,7 +21,7 @@ import anyio
 from telefonistka import __version__, admin, handlers, server, supervisor, telemetry
 from telefonistka import inbox as inboxes
 from telefonistka.configs import Configs
-from telefonistka.core import events, fanout
+from telefonistka.core import events
 from telefonistka.core.events import Repository
 from telefonistka.exchange import Exchange, Hub
 from telefonistka.github import auth
@@ -34,18 +34,19 @@ from telefonistka.inbox import Delivery, Inbox, State
 from telefonistka.ledger import Ledger
 from telefonistka.live import Live
 from telefonistka.outbox import Outbox
-from telefonistka.relay import Ending, Pace, Relay
+from telefonistka.relay import Pace, Relay, Tried
 from telefonistka.settings import AppCredentials, Invalid, Settings, TokenCredentials
 from telefonistka.storage import Full, Storage, Story, Unavailable, Unusable, sqlite
 from telefonistka.supervisor import Supervisor
 from telefonistka.telemetry import log
-from telefonistka.wire import Answer, Policy, Wire
+from telefonistka.wire import Policy, Wire
 from telefonistka.worker import Worker
 
 # Together with the server's own seconds below the ten that a supervisor may give us.
 CALLS_END = 5.0  # seconds for API calls under way when we stop; most take one
 LETTERS_END = 2.0  # seconds for what the relay has in flight when we stop
 WORK_ENDS = 0.5  # seconds for what runs without calls, such as storing an outcome
+TRACES_END = 0.4  # seconds for the last spans to be exported
 SERVING = f"serving, version {__version__}"
 PRUNE_INTERVAL = 600.0  # seconds
 LOOK = 0.05  # seconds between two looks at the one delivery that is handled
@@ -58,8 +59,8 @@ async def run(settings: Settings, reread: Callable[[], Settings]) -> None:
 
     On SIGHUP the settings are read anew, by `reread`.
     """
-    telemetry.configure(settings.log_level)
-    async with _opened(settings) as (storage, identities, gate):
+    telemetry.configure(settings.log_level, form=settings.log_format)
+    async with _tracing(settings), _opened(settings) as (storage, identities, gate):
         await _serve(Live(settings), storage, identities, gate, reread)
     log.info("stopped")
 
@@ -78,9 +79,26 @@ async def handle(settings: Settings, delivery: Delivery, *, patience: float) -> 
 
     What fails for now is tried again until `patience` seconds are over. Merges only what this run has opened.
     """
-    telemetry.configure(settings.log_level)
-    async with _opened(settings) as (storage, identities, _):
+    telemetry.configure(settings.log_level, form=settings.log_format)
+    async with _tracing(settings), _opened(settings) as (storage, identities, _):
         return await _handle(settings, storage, identities, delivery, patience)
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator[None]:
+    """Traces are exported where that is wanted, the last ones as far as the time allows."""
+    if settings.traces is None:
+        yield
+        return
+    try:
+        telemetry.traces.start(__version__, settings.traces)
+    except ValueError as error:
+        raise Invalid((f"A variable that begins with OTEL_ cannot be used: {error}.",)) from error
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(telemetry.traces.stop, TRACES_END)
 
 
 @asynccontextmanager
@@ -197,7 +215,7 @@ async def _reload(
         log.error("the settings stay as they were", problems=invalid.problems)
         return
     settings = live.settings
-    telemetry.configure(settings.log_level)
+    telemetry.configure(settings.log_level, form=settings.log_format)
     identities.pace(_pacing(settings))
     inbox.retain(settings.storage_max_age, settings.storage_max_size)
     relaying.wire.follow(_policy(settings))
@@ -326,8 +344,20 @@ def _wire(settings: Settings) -> Wire:
         raise Invalid((f"{name} is {settings.relay_ca_file}, which holds no certificate in PEM: {error}.",)) from error
 
 
-def _observe(endpoint: fanout.Endpoint, answer: Answer, ending: Ending, seconds: float) -> None:
-    telemetry.relay_attempt(endpoint.name, answer.status, ending, seconds)
+def _observe(tried: Tried) -> None:
+    status, ending = tried.answer.status, tried.verdict.ending
+    telemetry.relay_attempt(tried.endpoint.name, status, ending, tried.ended - tried.began)
+    telemetry.relayed(
+        tried.trace,
+        tried.endpoint.name,
+        delivery=tried.delivery,
+        attempt=tried.attempt,
+        began=tried.began,
+        ended=tried.ended,
+        status=status,
+        outcome=ending,
+        reason=tried.verdict.reason,
+    )
 
 
 async def _listen_to_operator(

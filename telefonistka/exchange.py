@@ -11,7 +11,7 @@ import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ from telefonistka.github.repo import Repo
 from telefonistka.inbox import Acceptance, Delivery
 from telefonistka.outbox import Outbox
 from telefonistka.relay import Parcel, Relay, State
-from telefonistka.storage import Post, Storage, Unavailable
+from telefonistka.storage import Headers, Post, Storage, Unavailable
 from telefonistka.telemetry import log
 
 EVENTS = ("push", "pull_request")
@@ -56,6 +56,7 @@ class Pending:
     repository: Repository
     change: Change
     received: float
+    headers: Headers = ()  # as they are stored
     is_early: bool = False  # it goes to who was known before, too
     sent: set[Endpoint] = field(default_factory=set)  # these
     tries: int = 0  # to settle its files
@@ -145,7 +146,7 @@ class Exchange:
         repository = events.repository(payload)
         if not self._serves(repository.slug):
             return None
-        pending = Pending(delivery.id, repository, change, self._clock())
+        pending = Pending(delivery.id, repository, change, self._clock(), delivery.headers)
         is_new = self._is_new(delivery.id)
         if self._touches_config(change):
             self._configs.changed(repository, change.after)
@@ -238,7 +239,7 @@ class Exchange:
             if change is None:
                 await self._outbox.owe(delivery, (), received=received)
                 return
-            pending = Pending(delivery, events.repository(payload), change, received)
+            pending = Pending(delivery, events.repository(payload), change, received, found[0])
         except (inboxes.Unreadable, Malformed) as error:
             await self._outbox.misroute(delivery, f"not understood: {error}")
             return
@@ -254,7 +255,8 @@ class Exchange:
             self._tasks.start_soon(self._meanwhile, lane)
         if not lane.is_worked:
             lane.is_worked = True
-            self._tasks.start_soon(self._work, lane)
+            # It goes on with other deliveries than this one.
+            telemetry.apart(self._tasks.start_soon, self._work, lane)
 
     async def _work(self, lane: _Lane) -> None:
         """Routes one after the other; what GitHub cannot say now is asked again later."""
@@ -262,7 +264,8 @@ class Exchange:
         while lane.waiting:
             pending = lane.routing = lane.waiting[0]
             try:
-                await self._route(pending)
+                with telemetry.route(pending.headers), _named(pending):
+                    await self._route(pending)
             except (TryAgain, Unavailable) as error:
                 tries += 1
                 after = getattr(error, "after", None) or min(LONGEST, 2.0**tries) * random.uniform(0.5, 1)  # noqa: S311
@@ -438,6 +441,10 @@ async def _files(repo: Repo, change: Change) -> Iterable[str]:
     if change.number is not None:
         return await repo.changed_files(change.number, base_sha=Sha(change.before), head_sha=Sha(change.after))
     return await repo.pushed_files(change.before or change.default_branch, Sha(change.after))
+
+
+def _named(pending: Pending) -> AbstractContextManager[None]:
+    return telemetry.bound(delivery=pending.delivery, repo=pending.repository.slug, pull=pending.change.number)
 
 
 @contextmanager

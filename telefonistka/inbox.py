@@ -16,6 +16,7 @@ from uuid import uuid4
 import anyio
 import orjson
 
+from telefonistka import telemetry
 from telefonistka.core import events
 from telefonistka.core.events import Event, Own
 from telefonistka.storage import (
@@ -44,6 +45,8 @@ RETENTION = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for thr
 SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
 DEAD_RETENTION = 8  # times as long, for what people may want to look at
 STALE = 300.0  # seconds; work that could be done and lies about for so long means that nobody does it
+
+OWN = "own-"  # how the ids of our own work begin
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -83,7 +86,11 @@ class Inbox:
         """An event of our own is on disk, to be worked on after so many seconds."""
         name, payload = events.written(event)
         work = Delivery(
-            id=f"own-{uuid4()}", event=name, lane=events.lane(payload), headers=(), body=orjson.dumps(payload)
+            id=f"{OWN}{uuid4()}",
+            event=name,
+            lane=events.lane(payload),
+            headers=telemetry.carried(()),
+            body=orjson.dumps(payload),
         )
         now = self._clock()
         await self._storage.enqueue(work, due=now + after, now=now)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from telefonistka import templates
+from telefonistka import telemetry, templates
 from telefonistka.core import comments, statuslink
 from telefonistka.core.comments import Words
 from telefonistka.core.guards import Ceiling
@@ -24,6 +24,7 @@ RELOADED = frozenset(
         "github_repositories",
         "github_write_interval",
         "handle_self_comment",
+        "log_format",
         "log_level",
         "promotion_auto_approve",
         "promotion_auto_merge",
@@ -36,6 +37,7 @@ RELOADED = frozenset(
         "storage_max_age",
         "storage_max_size",
         "templates_path",
+        "trace_url",
     }
 )
 
@@ -107,17 +109,25 @@ def _words(settings: Settings) -> Words:
 
 
 def _status_link(settings: Settings) -> Callable[[], str] | None:
-    """Where commit statuses lead by the operator's template; None where there is none, or a broken one."""
+    """Where commit statuses lead by the operator's template, else to the trace; None or "": to our comments."""
     path = settings.status_url_template
     if path is None:
-        return None
+        return _trace_link(settings.trace_url) if settings.trace_url else None
     try:
         template = statuslink.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, statuslink.Invalid) as error:
         name = "CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"
         log.warning("commit statuses lead to our comments: the template is not used", variable=name, reason=str(error))
-        return None
+        return _trace_link(settings.trace_url) if settings.trace_url else None
     return lambda: template.render(datetime.now().astimezone())
+
+
+def _trace_link(url: str) -> Callable[[], str]:
+    def link() -> str:
+        trace = telemetry.trace_id()
+        return url.replace("{trace_id}", trace) if trace else ""
+
+    return link
 
 
 def _ceiling(settings: Settings) -> Ceiling:

@@ -22,7 +22,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from telefonistka import wire
+from telefonistka import telemetry, wire
 from telefonistka.core.fanout import Endpoint
 from telefonistka.storage import Headers, Unavailable
 from telefonistka.telemetry import log
@@ -190,6 +190,11 @@ class Parcel:
         self.open = open  # endpoints that it is still to reach
         self.stored = stored  # the journal knows that it is owed
         self.early: list[Result] = []  # results from before that
+
+
+def _whose(parcel: Parcel) -> dict[str, str]:
+    """What a log record says of the delivery that it is about."""
+    return {"delivery": parcel.id, **telemetry.ids(parcel.letter.trace if parcel.letter is not None else "")}
 
 
 class Item:
@@ -366,7 +371,21 @@ class Sender(Protocol):
     async def send(self, endpoint: Endpoint, letter: Letter) -> Answer: ...
 
 
-Observer = Callable[[Endpoint, Answer, Ending, float], None]  # the last: seconds that the attempt took
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt, as it went; times in seconds since 1970."""
+
+    endpoint: Endpoint
+    delivery: str
+    trace: str  # the W3C trace context of the delivery
+    attempt: int
+    answer: Answer
+    verdict: Verdict
+    began: float
+    ended: float
+
+
+Observer = Callable[[Tried], None]
 
 
 # The relay
@@ -383,7 +402,7 @@ class Relay:
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
-        observe: Observer = lambda endpoint, answer, ending, seconds: None,
+        observe: Observer = lambda tried: None,
     ) -> None:
         self._sender = sender
         self._store = store
@@ -514,7 +533,8 @@ class Relay:
             assert self._tasks is not None, "the relay is not running"
             queue.workers += 1
             self._in_flight += 1
-            self._tasks.start_soon(self._work, queue)
+            # It goes on with other deliveries than the one that comes by now.
+            telemetry.apart(self._tasks.start_soon, self._work, queue)
         elif when < queue.alarm:
             queue.alarm = when
             heapq.heappush(self._alarms, (when, self._next_seq(), queue))
@@ -551,7 +571,7 @@ class Relay:
             self._retry(queue, item, began + self._pace.storage)
             return
         except Exception:
-            log.exception("a bug in the relay", delivery=item.parcel.id, endpoint=queue.endpoint.name)
+            log.exception("a bug in the relay", **_whose(item.parcel), endpoint=queue.endpoint.name)
             queue.breaker.unprobed()
             self._end(queue, item, Ending.DEAD, "a bug in the relay; the log has it")
             return
@@ -563,7 +583,8 @@ class Relay:
         else:
             self._alive(queue, answer)
             self._end(queue, item, found.ending, found.reason)
-        self._observe(queue.endpoint, answer, found.ending, now - began)
+        trace, delivery = letter.trace, item.parcel.id
+        self._observe(Tried(queue.endpoint, delivery, trace, item.attempts, answer, found, began, now))
 
     def _alive(self, queue: Queue, answer: Answer) -> None:
         """The endpoint answered; a refusal of ours says nothing about it, and holds up nothing."""
@@ -577,7 +598,7 @@ class Relay:
     def _failed(self, queue: Queue, item: Item, found: Verdict, now: float) -> None:
         if queue.breaker.failed(now, self._chance):
             queue.limit = 1
-            log.warning("an endpoint fails", endpoint=queue.endpoint.name, reason=found.reason)
+            log.warning("an endpoint fails", **_whose(item.parcel), endpoint=queue.endpoint.name, reason=found.reason)
         deadline = item.parcel.received + self._pace.give_up
         if now >= deadline:
             self._end(queue, item, Ending.DEAD, f"given up after {item.attempts} attempts; the last: {found.reason}")
@@ -599,10 +620,10 @@ class Relay:
         """A debt is settled, one way or the other."""
         parcel = item.parcel
         parcel.open -= 1
+        if ending is Ending.DEAD:
+            log.info("a dead letter", **_whose(parcel), endpoint=queue.endpoint.name, reason=reason)
         if not parcel.open and parcel.letter is not None:
             self._release(parcel)
-        if ending is Ending.DEAD:
-            log.info("a dead letter", delivery=parcel.id, endpoint=queue.endpoint.name, reason=reason)
         self._report(parcel, Result(parcel.id, queue.endpoint, ending, item.attempts, self._clock(), 0.0, reason))
 
     # Bodies

@@ -27,7 +27,7 @@ from telefonistka.core import events
 from telefonistka.exchange import Dispatch, Exchange
 from telefonistka.inbox import Acceptance, Delivery, Inbox, Unreadable
 from telefonistka.storage import Headers, Unavailable
-from telefonistka.telemetry import log
+from telefonistka.telemetry import Span, log
 
 T = TypeVar("T")
 Check = Callable[[], Awaitable[str | None]]
@@ -148,19 +148,26 @@ class Server:
     async def webhook(self, request: web.Request) -> web.Response:
         """The delivery is on disk (202), was already (200), asks nothing of us (200), or is refused with a reason."""
         event = _name(request.headers.get("X-GitHub-Event", ""))
-        with telemetry.bound(delivery=_name(request.headers.get("X-GitHub-Delivery", "")), event_type=event):
-            try:
-                status, text = await self._take(request)
-            except Refusal as refusal:
-                telemetry.webhook(refusal.parsing)
-                telemetry.delivery(event, "refused")
-                log.warning("delivery refused", status=refusal.status, reason=refusal.reason, peer=request.remote)
-                return _line(refusal.status, refusal.reason)
-            except Exception:
-                log.exception("delivery failed")
-                return _line(500, "this is a bug; the log of the daemon has its details")
-            telemetry.webhook("successful")
-            return _line(status, text)
+        id_ = _name(request.headers.get("X-GitHub-Delivery", ""))
+        with telemetry.received(request.headers) as span, telemetry.bound(delivery=id_, event_type=event):
+            response = await self._answer(request, event, span)
+            span.answered(response.status, failed_from=500)
+            return response
+
+    async def _answer(self, request: web.Request, event: str, span: Span) -> web.Response:
+        try:
+            status, text = await self._take(request)
+        except Refusal as refusal:
+            telemetry.webhook(refusal.parsing)
+            telemetry.delivery(event, "refused")
+            log.warning("delivery refused", status=refusal.status, reason=refusal.reason, peer=request.remote)
+            return _line(refusal.status, refusal.reason)
+        except Exception as error:
+            log.exception("delivery failed")
+            span.failed("this is a bug", error)
+            return _line(500, "this is a bug; the log of the daemon has its details")
+        telemetry.webhook("successful")
+        return _line(status, text)
 
     async def _take(self, request: web.Request) -> tuple[int, str]:
         event, headers = _checked(request)
@@ -175,12 +182,13 @@ class Server:
                 return self._ignored(event, "pong")
             lane = events.lane(payload)
             id_ = request.headers.get("X-GitHub-Delivery") or hashlib.sha256(body).hexdigest()
-            delivery = Delivery(id=id_, event=event, lane=lane, headers=headers, body=body)
-            reason = _ignorable(event, payload)
-            dispatch = self._dispatch(delivery, payload)
-            if reason is not None and dispatch is None:
-                return self._ignored(event, f"ignored: {reason}")
-            return await self._store(delivery, dispatch, work=reason is None)
+            delivery = Delivery(id=id_, event=event, lane=lane, headers=telemetry.carried(headers), body=body)
+            with telemetry.bound(**_subject(payload)):
+                reason = _ignorable(event, payload)
+                dispatch = self._dispatch(delivery, payload)
+                if reason is not None and dispatch is None:
+                    return self._ignored(event, f"ignored: {reason}")
+                return await self._store(delivery, dispatch, work=reason is None)
 
     def _dispatch(self, delivery: Delivery, payload: events.Payload) -> Dispatch | None:
         """What the relay makes of the delivery, which it may be sending already; None: nothing."""
@@ -198,7 +206,8 @@ class Server:
 
     async def _store(self, delivery: Delivery, dispatch: Dispatch | None, *, work: bool) -> tuple[int, str]:
         try:
-            acceptance = await self._inbox.accept(delivery, work=work, post=dispatch.post if dispatch else None)
+            with telemetry.journal():
+                acceptance = await self._inbox.accept(delivery, work=work, post=dispatch.post if dispatch else None)
             if self._exchange and dispatch:
                 acceptance = await self._exchange.stored(dispatch, acceptance)
         except Unavailable as error:
@@ -317,6 +326,17 @@ def _ignorable(event: str, payload: events.Payload) -> str | None:
     except Exception:
         return None  # kept: the worker says what is wrong with it, and a later version may know better
     return parsed.reason if isinstance(parsed, events.Ignored) else None
+
+
+def _subject(payload: events.Payload) -> dict[str, object]:
+    """What the delivery is about, for whoever reads log and trace; nothing where it does not say."""
+    try:
+        repository = events.repository(payload).slug
+    except events.Malformed:
+        return {}
+    about = payload.get("pull_request", payload.get("issue"))
+    number = about.get("number") if isinstance(about, dict) else None
+    return {"repo": repository, "pull": number if type(number) is int else None}
 
 
 async def _aside(size: int, work: Callable[[], T]) -> T:

@@ -56,6 +56,8 @@ KEYS: Final[Mapping[str, tuple[str, Shape]]] = {
     "templates.path": ("TEMPLATES_PATH", TEXT),
     "templates.statusUrlPath": ("CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH", TEXT),
     "log.level": ("LOG_LEVEL", TEXT),
+    "log.format": ("LOG_FORMAT", TEXT),
+    "trace.url": ("TELEFONISTKA_TRACE_URL", TEXT),
 }
 
 

@@ -31,6 +31,7 @@ FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 PORT = 8080
 MAX_AUTO_MERGE_DELETIONS = 50  # files of one promotion
 MAX_AGE = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days
+SPANS = 8192  # that wait for their export at most; a push to a hundred endpoints, eighty times
 MAX_SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -105,6 +106,9 @@ class Settings:
     github_notify_interval: float  # seconds
     handle_self_comment: bool
     log_level: str
+    log_format: str = ""  # json or console; none: json, unless stderr is a terminal
+    traces: int | None = None  # spans that wait for their export at most; None: nothing is exported
+    trace_url: str = ""  # where people see a trace, with {trace_id} in it
     approver: TokenCredentials | AppCredentials | None = None  # the second identity; needed where approval is asked for
     # The ceiling: what repositories may ask for at most.
     github_repositories: tuple[str, ...] = ()  # "owner/name" or "owner/*"; none: all
@@ -247,6 +251,9 @@ class _Reading:
             github_notify_interval=self._seconds("TELEFONISTKA_GITHUB_NOTIFY_INTERVAL", 3.0),
             handle_self_comment=self._text("HANDLE_SELF_COMMENT") in TRUE,
             log_level=self._text("LOG_LEVEL") or "info",
+            log_format=self._log_format(),
+            traces=self._traces(),
+            trace_url=self._trace_url(),
             # The original wants it set wherever it is used or not, so it may be anything: even the first identity.
             approver=self._identity("APPROVER_"),
             github_repositories=self._repositories(),
@@ -398,6 +405,54 @@ class _Reading:
             self._wrong(name, f"is {text!r}. Set it to a number, such as {default}.")
             return default
         return int(text) if text else default
+
+    def _log_format(self) -> str:
+        text = self._text("LOG_FORMAT").lower()
+        if text in ("", "json", "console"):
+            return text
+        self._problems.append(
+            f"LOG_FORMAT is {text!r}. Set it to json or console, or leave it out: json, unless stderr is a terminal."
+        )
+        return ""
+
+    def _traces(self) -> int | None:
+        """What is said by the SDK's own variables is for the SDK to read, but for whether there are traces.
+
+        https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+        """
+        endpoint = self._text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or self._text("OTEL_EXPORTER_OTLP_ENDPOINT")
+        exporter = self._text("OTEL_TRACES_EXPORTER").lower() or "otlp"
+        if not endpoint or exporter == "none" or self._text("OTEL_SDK_DISABLED").lower() == "true":
+            return None
+        if exporter != "otlp":
+            self._problems.append(
+                f"OTEL_TRACES_EXPORTER is {exporter!r}. Set it to otlp or none, or leave it out: otlp."
+            )
+        for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+            if self._text(name):
+                if self._text(name) != "http/protobuf":
+                    self._problems.append(
+                        f"{name} is {self._text(name)!r}. Set it to http/protobuf, which is all that we speak, "
+                        "and the endpoint to the collector's port for that, mostly 4318."
+                    )
+                break
+        return self._count("OTEL_BSP_MAX_QUEUE_SIZE", SPANS)
+
+    def _trace_url(self) -> str:
+        name = "TELEFONISTKA_TRACE_URL"
+        text = self._text(name)
+        try:
+            url = urlsplit(text)
+            is_right = url.scheme in ("http", "https") and bool(url.hostname) and "{trace_id}" in text
+        except ValueError:
+            is_right = False
+        if text and (not is_right or any(one.isspace() for one in text)):
+            self._problems.append(
+                f"{name} is {text!r}. Set it to the address of a trace with {{trace_id}} in the place of its id, "
+                "such as https://jaeger.example.com/trace/{trace_id}."
+            )
+            return ""
+        return text
 
     def _github_host(self) -> str:
         text = self._text("GITHUB_HOST")

@@ -62,6 +62,7 @@ class Letter:
     head: bytes  # header lines but for Host and the signatures
     signatures: bytes  # header lines
     body: bytes = field(repr=False)
+    trace: str = ""  # the W3C trace context of the delivery, which is not sent
 
 
 def letter(headers: Headers, body: bytes) -> Letter:
@@ -71,9 +72,11 @@ def letter(headers: Headers, body: bytes) -> Letter:
     understands a form, so the JSON in it is sent in its place, without the form's signature.
     """
     body, is_form = _unpacked(headers, body)
-    head, signatures = [], []
+    head, signatures, trace = [], [], ""
     for name, value in headers:
         folded = name.lower()
+        if folded == "traceparent":
+            trace = value
         if folded == "content-type" and is_form:
             value = "application/json"
         if folded in _FORWARDED or folded.startswith(_FORWARDED_PREFIX):
@@ -81,7 +84,7 @@ def letter(headers: Headers, body: bytes) -> Letter:
         elif folded in _SIGNATURES and not is_form:
             signatures.append(_line(name, value))
     head.append(b"Content-Length: %d\r\n" % len(body))
-    return Letter(b"".join(head), b"".join(signatures), body)
+    return Letter(b"".join(head), b"".join(signatures), body, trace)
 
 
 def _unpacked(headers: Headers, body: bytes) -> tuple[bytes, bool]:

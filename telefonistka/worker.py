@@ -16,7 +16,7 @@ import anyio
 
 from telefonistka import handlers, telemetry
 from telefonistka import inbox as inboxes
-from telefonistka.core import comments, events
+from telefonistka.core import comments, events, lineage
 from telefonistka.core.events import Checked, Comment, Event, Ignored, Own, PullRequest, Repository, Review
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.handlers import Context, Done, Handler, statuses
@@ -24,7 +24,7 @@ from telefonistka.handlers.journal import Journal, Seen
 from telefonistka.inbox import Inbox, Outcome, Unreadable, Verdict, WorkItem
 from telefonistka.ledger import Ledger
 from telefonistka.storage import Unavailable
-from telefonistka.telemetry import log
+from telefonistka.telemetry import Span, log
 
 PARALLEL = 8  # lanes at once; GitHub's own limits on what one identity may do are kept in github/
 POLL = 1.0  # seconds; how late we may notice that a lease or a wait is over
@@ -160,32 +160,44 @@ class Worker:
 
     async def _attend(self, item: WorkItem) -> None:
         """One attempt at an item; nothing that it does ends the others."""
+        own = item.id.startswith(inboxes.OWN)
+        fields = {"delivery": item.id, "lane": item.lane, "event_type": item.event, "attempt": item.attempts}
         try:
-            with self._running[item.seq], telemetry.bound(delivery=item.id, lane=item.lane, attempt=item.attempts):
-                await self._attempt(item)
-        except Lost:
-            log.warning("work was taken over", delivery=item.id)
-        except Unavailable as error:
-            log.error("an outcome cannot be stored", delivery=item.id, reason=str(error))
-        except Exception as error:
-            log.exception("the worker has a bug", delivery=item.id)
-            await self._give_up(item, f"the worker has a bug: {type(error).__name__}: {error}")
+            with telemetry.work(item.event, item.headers, own=own) as span, telemetry.bound(**fields):
+                await self._bring_to_its_end(item, span)
         finally:
             del self._running[item.seq]
             self._inbox.nudge()
+
+    async def _bring_to_its_end(self, item: WorkItem, span: Span) -> None:
+        try:
+            with self._running[item.seq]:
+                await self._attempt(item, span)
+        except Lost as error:
+            log.warning("work was taken over")
+            telemetry.ended("taken over", error)
+        except Unavailable as error:
+            log.error("an outcome cannot be stored", reason=str(error))
+            telemetry.ended("not stored", error)
+        except Exception as error:
+            log.exception("the worker has a bug")
+            telemetry.ended("broken", error)
+            await self._give_up(item, f"the worker has a bug: {type(error).__name__}: {error}")
 
     async def _give_up(self, item: WorkItem, reason: str) -> None:
         try:
             await self._bury(item, reason)
         except (Lost, Unavailable) as error:
-            log.warning("no dead letter", delivery=item.id, reason=str(error))
+            log.warning("no dead letter", reason=str(error))
 
-    async def _attempt(self, item: WorkItem) -> None:
+    async def _attempt(self, item: WorkItem, span: Span) -> None:
         try:
             event = events.parse(item.event, inboxes.payload(item.headers, item.body))
         except (Unreadable, events.Malformed) as error:
             await self._bury(item, f"not understood: {error}")
             return
+        if isinstance(event, PullRequest):
+            span.link(lineage.parse(event.body).trace)  # the merge that it comes from
         if isinstance(event, PullRequest) and item.event == "pull_request":
             await self._see(item, event)
         wanted = self._route(event)
@@ -285,10 +297,17 @@ class Worker:
             await self._bury(work.item, "; ".join(f"{step}: {outcome.text}" for step, outcome in dead.items()))
         else:
             rejected = any(work.outcomes[handler.name].verdict is not Verdict.DONE for handler in wanted)
+            telemetry.ended("rejected" if rejected else "done")
             _held(await self._inbox.finish(self._owner, work.item, rejected=rejected))
 
     async def _step(self, work: Work, name: str, step: Step, *, may_fail: bool = False) -> None:
         """The step was tried; its outcome is stored, and a try that is to follow noted unless the step may fail."""
+        with telemetry.step(name):
+            retry = await self._once(work, name, step)
+        if retry is not None and not may_fail:
+            work.retries.append(retry)
+
+    async def _once(self, work: Work, name: str, step: Step) -> Retry | None:
         before = work.outcomes.get(name)
         tries = before.tries + 1 if before else 1
         started = time.monotonic()
@@ -305,10 +324,10 @@ class Worker:
                 text = f"Telefonistka has a bug ({type(ending).__name__}); its operator's log has the details"
                 outcome, after = Outcome(Verdict.BROKEN, text, tries), None
         telemetry.outcome(name, outcome.verdict, time.monotonic() - started)
+        telemetry.ended(outcome.verdict, ending if isinstance(ending, Exception) else None)
         self._log(name, outcome, ending)
         await self._store(work, name, outcome)
-        if not _is_final(outcome) and not may_fail:
-            work.retries.append(Retry(name, tries, after, f"{name}: {outcome.text}"))
+        return None if _is_final(outcome) else Retry(name, tries, after, f"{name}: {outcome.text}")
 
     def _log(self, step: str, outcome: Outcome, ending: Done | Exception) -> None:
         match outcome.verdict:
@@ -328,12 +347,14 @@ class Worker:
         delay = max(self._inbox.delay(retry.tries, retry.after) for retry in work.retries)
         reason = "; ".join(retry.reason for retry in work.retries)
         log.info("work postponed", seconds=round(delay, 1), reason=reason)
+        telemetry.ended("postponed")
         blocks = any(retry.step not in handlers.OF_THE_HEAD for retry in work.retries)
         _held(await self._inbox.postpone(self._owner, work.item, delay=delay, reason=reason, blocks=blocks))
 
     async def _bury(self, item: WorkItem, reason: str) -> None:
         _held(await self._inbox.bury(self._owner, item, reason=reason))
         telemetry.dead_letter()
+        telemetry.ended("dead", reason)
         log.error("dead letter", reason=reason)
 
     def _handler(self, event: Known, handler: Handler) -> Step:

@@ -227,6 +227,11 @@ def says_the_same(one: str, other: str) -> bool:
     return first == second
 
 
+def traced(text: str, trace: str) -> str:
+    """The comment with a last line that people do not see; the same comment where there is no trace."""
+    return f"{text}\n<!-- trace {trace} -->" if trace else text
+
+
 def title(promotion: Promotion) -> str:
     whole = markdown.plain(_whole_title(promotion))
     return whole if len(whole) <= TITLE_RUNES else whole[:TITLE_RUNES] + "..."

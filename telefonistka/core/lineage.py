@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 _MARKER = re.compile(r"<!--\|.*\|(.*)\|-->")
+_TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # https://www.w3.org/TR/trace-context/
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,18 @@ class Lineage:
     number: int = 0
     promoted_paths: tuple[str, ...] = ()
     hops: Mapping[int, Hop] = field(default_factory=dict)
+    trace: str = ""  # the W3C trace context in which the pull request was opened; the original does not know it
 
-    def followed_by(self, number: int, author: str, hop: Hop, promoted_paths: Collection[str]) -> Lineage:
+    def followed_by(
+        self, number: int, author: str, hop: Hop, promoted_paths: Collection[str], trace: str = ""
+    ) -> Lineage:
         """The lineage of the promotion that the merged pull request `number` leads to."""
         return Lineage(
             author=self.author or author,
             number=self.number or min(self.hops, default=number),
             promoted_paths=tuple(sorted(promoted_paths)),
             hops={**self.hops, number: hop},
+            trace=trace,
         )
 
     def without_oldest_hop(self) -> Lineage:
@@ -67,11 +72,13 @@ def _decoded(text: str) -> Lineage:
         return Lineage()
     fields = {str(key).lower(): value for key, value in data.items()}
     author, number = fields.get("originalprauthor"), fields.get("originalprnumber")
+    trace = fields.get("traceparent")
     return Lineage(
         author=author if isinstance(author, str) else "",
         number=number if type(number) is int and number > 0 else 0,
         promoted_paths=tuple(sorted(_strings(fields.get("promotedpaths")))),
         hops=_hops(fields.get("previouspromotionpaths")),
+        trace=trace if isinstance(trace, str) and _TRACE.fullmatch(trace) else "",
     )
 
 
@@ -92,7 +99,7 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 def marker(lineage: Lineage) -> str:
     """The hidden comment for a pull request's body."""
-    data = {
+    data: dict[str, Any] = {
         "originalPrAuthor": lineage.author,
         "originalPrNumber": lineage.number,
         "promotedPaths": list(lineage.promoted_paths),
@@ -101,6 +108,8 @@ def marker(lineage: Lineage) -> str:
             for number, hop in sorted((str(number), hop) for number, hop in lineage.hops.items())
         },
     }
+    if lineage.trace:
+        data["traceparent"] = lineage.trace
     text = orjson.dumps(data)
     for character in b"<>&":  # as Go's JSON writes them
         text = text.replace(bytes([character]), b"\\u%04x" % character)

@@ -288,10 +288,14 @@ class Client(gidgethub.GitHubAPI):
 
     async def _http(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         timeout = aiohttp.ClientTimeout(total=self.limits.pacing.timeout)
-        async with self._session.request(
-            method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False, timeout=timeout
-        ) as response:
-            return Answer(response.status, response.headers, await response.read())
+        path = self.endpoint.path(url) or ""
+        operation = _operation(body) if path == "/graphql" else ""
+        with telemetry.github_call(method, url, path, operation) as span:
+            async with self._session.request(
+                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False, timeout=timeout
+            ) as response:
+                span.answered(response.status)
+                return Answer(response.status, response.headers, await response.read())
 
     def _count(self, call: Call, answer: Answer) -> None:
         """The metrics and our own books have this answer."""

@@ -693,7 +693,7 @@ class Repo:
 
     async def comment(self, number: int, body: str) -> str:
         """One more comment, for who knows that there is none such yet; returns its page."""
-        return str((await self._post(f"/issues/{number}/comments", body=body))["html_url"])
+        return str((await self._post(f"/issues/{number}/comments", body=_traced(body)))["html_url"])
 
     async def react(self, comment: int, content: str) -> None:
         """Our reaction is on a comment; one that was there before stays the only one."""
@@ -735,12 +735,12 @@ class Repo:
     async def _ensure(self, number: int, comment: Comment | None, body: str | None) -> str:
         """A comment that stands, or does not, says this, or is gone."""
         if comment is None:
-            return str((await self._post(f"/issues/{number}/comments", body=body))["html_url"])
+            return await self.comment(number, body or "")
         if body is None:
             with suppress(NotFound):  # as after an attempt that we did not hear of
                 await self._client.delete(f"{self._path}/issues/comments/{comment.id}")
         elif not comments.says_the_same(comment.body, body):
-            await self._patch(f"/issues/comments/{comment.id}", body=body)
+            await self._patch(f"/issues/comments/{comment.id}", body=_traced(body))
         return comment.url
 
     async def _comments(self, number: int) -> list[Comment]:
@@ -974,6 +974,11 @@ class Repo:
         if repository is None:
             raise NotFound(f"repository {self.slug}", 404)
         return dict(repository)
+
+
+def _traced(comment: str) -> str:
+    """The comment with the trace that writes it, for whoever wants to know how it came to be."""
+    return comments.traced(comment, telemetry.trace_id())
 
 
 def _listing(root: Oid, rows: Sequence[Mapping[str, Any]], *, recursive: bool) -> Snapshot:

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from telefonistka import telemetry
 from telefonistka.core import comments, guards, trees
 from telefonistka.core.events import PullRequest, Waiting
 from telefonistka.core.guards import Deletion
@@ -110,7 +111,8 @@ async def proceed(given: Context, journal: Journal, number: int, *, again: bool)
         assert pin is not None, "a landing is stored after its pin"
         (item,) = [one for one in pin.plan.promotions if one.key == landing.key]
         way = _Way(given, journal, pin, item, replace(landing, tried=landing.tried or again))
-        await way.run()
+        with telemetry.part("landing", promotion=number, flow=item.source_path, components=item.components):
+            await way.run()
         return way.landing
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
+from telefonistka import telemetry
 from telefonistka.core import comments, lineage, promotion
 from telefonistka.core.config import RepoConfig
 from telefonistka.core.events import PullRequest
@@ -186,6 +187,11 @@ class _Opening:
 
     async def run(self) -> None:
         """The promotion is open, with all that belongs on it."""
+        item = self.item
+        with telemetry.part("promotion", flow=item.source_path, components=item.components, targets=item.targets):
+            await self._run()
+
+    async def _run(self) -> None:
         stored = await self.journal.opened(self.event.number, self.item)
         if stored is not None:
             self.state, self.look_first = stored, True
@@ -344,7 +350,8 @@ class _Opening:
     def _lineage(self) -> Lineage:
         hop = Hop(self.item.source, self.item.targets)
         so_far = lineage.parse(self.event.body)
-        return so_far.followed_by(self.event.number, self.event.author, hop, self.item.promoted_paths)
+        trace = telemetry.traceparent()
+        return so_far.followed_by(self.event.number, self.event.author, hop, self.item.promoted_paths, trace)
 
     async def _label(self, number: int) -> None:
         author = self._lineage().author

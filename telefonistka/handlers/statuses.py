@@ -1,6 +1,7 @@
 """The commit status of a pull request's head: what it says, and where it leads.
 
-It leads where the operator's template says, else to the comment on the pull request that says most.
+It leads where the operator's template says, else to the trace that tells how it came to be, else to the comment on
+the pull request that says most.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ async def tell(given: Context, journal: Journal, number: int, head: Sha, state: 
     GitHub takes a thousand of one context on a commit: https://docs.github.com/en/rest/commits/statuses
     """
     templated = given.status_link() if given.status_link is not None else ""
-    # A template may have the time in it, so its link counts as the same.
+    # A template may have the time in it, and each delivery has a trace of its own, so such a link counts as the same.
     link = "" if templated else await journal.page(number)
     status = Status(state=state, text=comments.status(text), link=link)
     if await journal.status(head) == status:

@@ -3,7 +3,15 @@
 What belongs here: each of them in one list, in a module of its own. Secrets are never given to any of them.
 """
 
-from telefonistka.telemetry.logs import bound, configure, log
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeVarTuple
+
+from telefonistka.telemetry import logs, traces
+from telefonistka.telemetry.logs import configure, log
 from telefonistka.telemetry.metrics import (
     METRICS_TYPE,
     commit_status,
@@ -23,26 +31,71 @@ from telefonistka.telemetry.metrics import (
     render,
     webhook,
 )
+from telefonistka.telemetry.traces import (
+    Span,
+    carried,
+    ended,
+    github_call,
+    ids,
+    journal,
+    part,
+    received,
+    relayed,
+    route,
+    step,
+    trace_id,
+    traceparent,
+    work,
+)
 
 __all__ = [
     "METRICS_TYPE",
+    "Span",
+    "apart",
     "bound",
+    "carried",
     "commit_status",
     "configuration",
     "configure",
     "dead_letter",
     "delivery",
+    "ended",
+    "github_call",
     "github_request",
+    "ids",
     "inbox",
+    "journal",
     "log",
     "outcome",
+    "part",
     "rate_limit",
     "readiness",
+    "received",
     "relay_attempt",
     "relay_endpoints",
     "relay_refused",
     "relay_unknown_files",
     "relay_unrouted",
+    "relayed",
     "render",
+    "route",
+    "step",
+    "trace_id",
+    "traceparent",
+    "traces",
     "webhook",
+    "work",
 ]
+
+Ts = TypeVarTuple("Ts")
+
+
+def bound(**fields: object) -> AbstractContextManager[None]:
+    """Every log record below has these fields, and the current span has them as attributes."""
+    traces.describe(fields)
+    return logs.bound(**fields)
+
+
+def apart(start: Callable[[*Ts], object], *arguments: *Ts) -> None:
+    """Starts a task that outlives what is under way here, and is to have neither its fields nor its span."""
+    contextvars.Context().run(start, *arguments)

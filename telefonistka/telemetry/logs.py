@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 import orjson
 import structlog
+
+from telefonistka.telemetry import traces
+
+RARELY = 300.0  # seconds between two records of the same kind about the export of traces
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -27,16 +33,18 @@ def bound(**fields: object) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**fields)
 
 
-def configure(level: str = "info", *, stream: TextIO | None = None) -> None:
-    """Log records go to stderr: JSON lines, or colours on a terminal. Unknown levels act as `info`."""
+def configure(level: str = "info", *, form: str = "", stream: TextIO | None = None) -> None:
+    """Log records go to stderr, as "json" or for the "console"; without a form as lines of JSON, unless stderr is a
+    terminal. Unknown levels act as `info`."""
     number = LEVELS.get(level.lower(), logging.INFO)
     terminal = (stream or sys.stderr).isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *_format(terminal=terminal),
+            *_format(form or ("console" if terminal else "json"), colors=terminal),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: structlog.WriteLogger(stream or sys.stderr),
@@ -45,10 +53,16 @@ def configure(level: str = "info", *, stream: TextIO | None = None) -> None:
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
 
 
-def _format(*, terminal: bool) -> list[Any]:
+def _add_trace(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in traces.ids().items():
+        record.setdefault(name, value)
+    return record
+
+
+def _format(form: str, *, colors: bool) -> list[Any]:
     # Plain tracebacks in both: the ones with local variables would show tokens.
-    if terminal:
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    if form == "console":
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
 
 
@@ -74,7 +88,26 @@ def _printable(value: Any) -> Any:
 
 
 class _Forward(logging.Handler):
-    """Records of libraries, in our format."""
+    """Records of libraries, in our format. Of those about the export of traces one stands for many."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        text = record.getMessage()
+        if record.name.startswith("opentelemetry"):
+            if not self._is_news(record):
+                return
+            # Its complaint about OTEL_EXPORTER_OTLP_HEADERS quotes them, and they hold credentials.
+            if record.name == "opentelemetry.util.re":
+                text = "OTEL_EXPORTER_OTLP_HEADERS cannot be read: give name=value, with commas between"
+        log.log(record.levelno, text, logger=record.name, exc_info=record.exc_info)
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if now < self._said.get(kind, now - 1):
+            return False
+        self._said[kind] = now + RARELY
+        return True

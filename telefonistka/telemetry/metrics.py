@@ -71,6 +71,8 @@ _relay_unknown = Counter("telefonistka_relay_unknown_files", "Events whose files
 _relay_unrouted = Counter("telefonistka_relay_unrouted", "Deliveries given up before they had a route")
 _config_broken = Gauge("telefonistka_config_broken", "1 while an earlier configuration is in use", ["repo_slug"])
 
+_spans = Counter("telefonistka_spans", "Spans of traces by what became of them", ["result"])
+
 _known: set[str] = set()
 _endpoints: set[str] = set()
 
@@ -176,6 +178,11 @@ def relay_unrouted() -> None:
 def configuration(repo_slug: str, *, is_broken: bool) -> None:
     """The newest configuration of a repository can be used, or an earlier one is in use."""
     _config_broken.labels(_bounded(repo_slug)).set(is_broken)
+
+
+def spans(result: str, count: int) -> None:
+    """So many spans were exported, failed to be, or were dropped because too many waited."""
+    _spans.labels(result).inc(count)
 
 
 def render() -> bytes:

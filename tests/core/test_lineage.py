@@ -66,6 +66,18 @@ def test_what_cannot_be_read_is_left_out(body: str, expected: Lineage) -> None:
     assert lineage.parse(body) == expected
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    "trace", [7, "x", f"{TRACE}\n", TRACE.upper(), TRACE.replace("00-", "01-"), f"{TRACE} <b>", TRACE[:-1]]
+)
+def test_a_trace_that_is_none_is_left_out(trace: object) -> None:
+    """It is compared with the W3C's form to the letter; the rest is read all the same."""
+    assert lineage.parse(encoded({"originalPrAuthor": "u", "traceparent": trace})) == Lineage(author="u")
+    assert lineage.parse(encoded({"originalPrAuthor": "u", "traceparent": TRACE})) == Lineage(author="u", trace=TRACE)
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 LINEAGES = st.builds(
     Lineage,
@@ -73,6 +85,7 @@ LINEAGES = st.builds(
     number=st.integers(0, 10**6),
     promoted_paths=st.sets(TEXT).map(lambda paths: tuple(sorted(paths))),
     hops=st.dictionaries(st.integers(1, 10**6), st.builds(Hop, TEXT, st.lists(TEXT).map(tuple)), max_size=4),
+    trace=st.sampled_from(["", TRACE]),
 )
 
 
@@ -90,6 +103,13 @@ def test_the_next_stage_carries_the_first_author_on() -> None:
     second = first.followed_by(9, "the-bot", Hop("lab/", ("prod/",)), ["prod/x"])
     assert (second.author, second.number) == ("alice", 7)
     assert sorted(second.hops) == [7, 9]
+
+
+def test_the_next_stage_has_a_trace_of_its_own() -> None:
+    """That of the merge which leads to it; without traces the metadata is the original's to the letter."""
+    first = Lineage(trace=TRACE)
+    assert first.followed_by(9, "bot", Hop("lab/", ()), []).trace == ""
+    assert first.followed_by(9, "bot", Hop("lab/", ()), [], trace="00-1").trace == "00-1"
 
 
 def test_the_chain_is_shown_as_the_original_shows_it() -> None:

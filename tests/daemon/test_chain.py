@@ -6,11 +6,12 @@ Merged by people at each stage, or by itself all the way, also on GitHub Enterpr
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -110,7 +111,13 @@ class Place:
 
 @asynccontextmanager
 async def placed(
-    directory: Path, credentials: str, files: Files = FILES, *, enterprise: bool = False, **switches: Any
+    directory: Path,
+    credentials: str,
+    files: Files = FILES,
+    *,
+    enterprise: bool = False,
+    more: Mapping[str, str] = MappingProxyType({}),
+    **switches: Any,
 ) -> AsyncIterator[Place]:
     """A repository in the sandbox and the daemon; every exchange is held against GitHub's descriptions."""
     recorder = Recorder()
@@ -131,6 +138,7 @@ async def placed(
                 daemon.credentials = {name: box.bot(login).value for name, login in tokens.items()}
                 hook = Hook(id=box.next_id(), repo=repo, app=None, url=daemon.webhook, secret=SECRET, events=EVENTS)
                 repo.hooks[hook.id] = hook
+            daemon.credentials |= more
             if box.authority is not None:
                 daemon.credentials |= {"TELEFONISTKA_GITHUB_CA_FILE": str(box.authority)}
             try:

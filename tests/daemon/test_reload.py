@@ -169,6 +169,7 @@ def test_the_reference_says_what_a_reload_changes() -> None:
     told = {key for key in serverfile.KEYS if {key, f"{key.split('.')[0]}.*"} & documented}
     named = {
         "log.level": "log_level",
+        "log.format": "log_format",
         "github.handleSelfComment": "handle_self_comment",
         "templates.path": "templates_path",
         "templates.statusUrlPath": "status_url_template",

@@ -55,7 +55,11 @@ def test_an_empty_variable_is_not_set() -> None:
         "GITHUB_APP_ID",
         "GITHUB_HOST",
         "HANDLE_SELF_COMMENT",
+        "LOG_FORMAT",
         "LOG_LEVEL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_TRACES_EXPORTER",
         "STATE_DIRECTORY",
         "TELEFONISTKA_ADMIN_LISTEN",
         "TELEFONISTKA_GITHUB_CA_FILE",
@@ -70,6 +74,7 @@ def test_an_empty_variable_is_not_set() -> None:
         "TELEFONISTKA_STORAGE_MAX_AGE",
         "TELEFONISTKA_STORAGE_MAX_SIZE",
         "TELEFONISTKA_STORAGE_URL",
+        "TELEFONISTKA_TRACE_URL",
         "TEMPLATES_PATH",
     ]
     assert read(**dict.fromkeys(names, "")) == read()
@@ -161,6 +166,11 @@ def test_where_state_is_kept(tmp_path: Path) -> None:
         {"TELEFONISTKA_RELAY_ALLOWED_NETWORKS": "127.0.0.0/33"},
         {"TELEFONISTKA_RELAY_INSECURE_TLS": "maybe"},
         {"TELEFONISTKA_RELAY_CA_FILE": "nowhere.pem"},
+        {"LOG_FORMAT": "xml"},
+        {"TELEFONISTKA_TRACE_URL": "https://jaeger.example.com/trace/"},
+        {"TELEFONISTKA_TRACE_URL": "jaeger.example.com/trace/{trace_id}"},
+        {"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
         {"TELEFONISTKA_STORAGE_MAX_AGE": "long"},
         {"TELEFONISTKA_STORAGE_MAX_SIZE": "1 GB"},
     ],
@@ -296,3 +306,18 @@ def test_a_link_template_that_is_missing_is_no_reason_not_to_start(tmp_path: Pat
     """D91: the daemon warns, and leads to its comments."""
     path = tmp_path / "missing"
     assert read(CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH=str(path)).status_url_template == path
+
+
+def test_traces_are_exported_where_an_endpoint_is_given() -> None:
+    """By the standard variables, which also switch them off."""
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+    url = "https://jaeger.example.com/trace/{trace_id}"
+    assert (read(TELEFONISTKA_TRACE_URL=url).traces, read(TELEFONISTKA_TRACE_URL=url).trace_url) == (None, url)
+    assert read(**endpoint).traces == 8192
+    own = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector/v1/traces", "OTEL_BSP_MAX_QUEUE_SIZE": "512"}
+    assert read(**own).traces == 512
+    assert read(**endpoint, OTEL_TRACES_EXPORTER="none").traces is None
+    assert read(**endpoint, OTEL_SDK_DISABLED="true").traces is None
+    # The variable of traces goes before that of everything.
+    own = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert read(**endpoint, **own).traces is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 import structlog
+from opentelemetry.util.re import parse_env_headers
 
 from telefonistka import telemetry
 from telefonistka.telemetry import log
@@ -102,3 +103,38 @@ def test_libraries_log_in_the_same_form(stream: io.StringIO) -> None:
     (record,) = lines(stream)
     assert (record["event"], record["logger"]) == ("trouble with a request", "aiohttp.server")
     assert "ValueError: from a library" in str(record["exception"])
+
+
+def test_trouble_with_the_export_of_traces_is_said_once(stream: io.StringIO) -> None:
+    """An exporter that fails does so every few seconds; each kind of its complaints is one record in five minutes."""
+    exporter = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    for second in range(3):
+        exporter.error("Failed to export %s batch after %s s", "spans", second)
+        logging.getLogger("aiohttp.client").error("trouble")
+    exporter.error("Failed to encode")
+    assert [line["event"] for line in lines(stream)] == [
+        "Failed to export spans batch after 0 s",
+        "trouble",
+        "trouble",
+        "trouble",
+        "Failed to encode",
+    ]
+
+
+def test_headers_of_the_exporter_are_not_logged(stream: io.StringIO) -> None:
+    """The SDK quotes those that it cannot read, and they hold credentials."""
+    parse_env_headers("api-key hunter2", liberal=True)
+    (record,) = lines(stream)
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in str(record["event"])
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(("form", "is_json"), [("", True), ("json", True), ("console", False)])
+def test_the_form_of_the_log_can_be_chosen(stream: io.StringIO, form: str, *, is_json: bool) -> None:
+    """Without a choice it is JSON where nobody reads along; text has no colours there."""
+    telemetry.configure("warn", form=form, stream=stream)
+    log.error("seen", pull=7)
+    text = stream.getvalue()
+    assert text.startswith("{") is is_json
+    assert "seen" in text
+    assert "\x1b" not in text
