@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import intake, relay
+from tests.bench import intake, relay, start
 
 
 async def test_the_relays_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,9 @@ async def test_the_intakes_benchmark_runs(tmp_path: Path, capsys: pytest.Capture
     """Every answer was a 202, and all of them are on disk."""
     await intake.measure(tmp_path, most=200, half=0.2)
     assert capsys.readouterr().out.count("on disk") == len(intake.KINDS)
+
+
+def test_the_starts_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, and it has said how much memory that took."""
+    start.measure(tmp_path, runs=1, idle=0)
+    assert "resident memory" in capsys.readouterr().out

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from anyio.abc import UNIXDatagramSocket
+from anyio.abc import SocketAttribute, UNIXDatagramSocket
 
 from tests.daemon.test_process import Daemon
 from tests.daemon.values import DEADLINE
@@ -32,7 +32,15 @@ class Manager:
         """The next notice, by names."""
         with anyio.fail_after(DEADLINE):
             text, _ = await self.socket.receive()
-        return dict(line.split("=", 1) for line in text.decode().splitlines())
+        return _read(text)
+
+    def said(self) -> list[Notice]:
+        """What was said already, and is heard only now."""
+        raw, found = self.socket.extra(SocketAttribute.raw_socket), []
+        with suppress(BlockingIOError):
+            while True:
+                found.append(_read(raw.recv(4096)))
+        return found
 
     async def hears(self, name: str) -> list[Notice]:
         """The notices up to one that says this."""
@@ -45,6 +53,10 @@ class Manager:
         """What the daemon said of a reload, which has ended."""
         daemon.process.send_signal(signal.SIGHUP)
         return await self.hears("READY")
+
+
+def _read(text: bytes) -> Notice:
+    return dict(line.split("=", 1) for line in text.decode().splitlines())
 
 
 @asynccontextmanager

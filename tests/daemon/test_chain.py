@@ -5,7 +5,9 @@ Merged by people at each stage, or by itself all the way, also on GitHub Enterpr
 
 from __future__ import annotations
 
+import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from telefonistka.sandbox.rules import Rules
 from telefonistka.sandbox.scenes import Files
 from telefonistka.sandbox.state import Hook, Repo, Token
 from tests.contract.recorder import Recorder
+from tests.daemon import manager
 from tests.daemon.values import until
 from tests.faults.place import DAEMON, SECRET, Daemon, eventually, reserved
 
@@ -129,7 +132,7 @@ async def placed(
         repo = scenes.repository(box, "acme", "iac", files, switches=switches)
         with reserved() as port:
             daemon = Daemon(directory, box.url, {}, DAEMON, http, port)
-            if credentials == "App":
+            if credentials in ("App", "unit"):
                 made = box.new_app("tel", owner="acme", webhook=daemon.webhook, secret=SECRET, events=EVENTS)
                 second = box.new_app("approver", owner="acme")
                 daemon.credentials = _app(directory, "", made) | _app(directory, "APPROVER_", second)
@@ -139,11 +142,13 @@ async def placed(
                 hook = Hook(id=box.next_id(), repo=repo, app=None, url=daemon.webhook, secret=SECRET, events=EVENTS)
                 repo.hooks[hook.id] = hook
             daemon.credentials |= more
+            if credentials == "unit":
+                _installed(directory, daemon)
             if box.authority is not None:
                 daemon.credentials |= {"TELEFONISTKA_GITHUB_CA_FILE": str(box.authority)}
             try:
                 await daemon.start()
-                yield Place(box, repo, daemon, http, alice, "tel[bot]" if credentials == "App" else "tel")
+                yield Place(box, repo, daemon, http, alice, "tel" if credentials == "token" else "tel[bot]")
             finally:
                 await daemon.kill()
         await box.post.idle()
@@ -162,7 +167,29 @@ def _app(directory: Path, prefix: str, made: Credentials) -> dict[str, str]:
     return {f"{prefix}GITHUB_APP_ID": str(made.app.id), f"{prefix}GITHUB_APP_PRIVATE_KEY_PATH": str(key)}
 
 
-@pytest.mark.parametrize("credentials", ["token", "App"])
+def _installed(directory: Path, daemon: Daemon) -> None:
+    """The daemon is started by the unit's command line: a server file in the place of variables, secrets as files."""
+    secrets, settings = directory / "credentials", directory / "server.yaml"
+    secrets.mkdir()
+    (secrets / "telefonistka_github-webhook-secret").write_text(SECRET)
+    for prefix, name in (("", ""), ("APPROVER_", "approver-")):
+        key = Path(daemon.credentials[f"{prefix}GITHUB_APP_PRIVATE_KEY_PATH"])
+        key.rename(secrets / f"telefonistka_{name}github-app-private-key")
+    settings.write_text(
+        f"listen: 127.0.0.1:{daemon.port}\n"
+        f"github: {{host: '{daemon.github}', appId: {daemon.credentials['GITHUB_APP_ID']}, "
+        "writeInterval: 0, notifyInterval: 0}\n"
+        f"approver: {{appId: {daemon.credentials['APPROVER_GITHUB_APP_ID']}}}\n"
+    )
+    daemon.command = manager.command(program=str(Path(sys.executable).parent / "telefonistka"), settings=str(settings))
+    daemon.environment = {
+        "PATH": os.environ["PATH"],
+        "CREDENTIALS_DIRECTORY": str(secrets),
+        "STATE_DIRECTORY": str(directory / "state"),
+    }
+
+
+@pytest.mark.parametrize("credentials", ["token", "App", "unit"])
 async def test_a_change_reaches_production_stage_by_stage(tmp_path: Path, credentials: str) -> None:
     """Three merges by a person; each stage is opened, labelled, assigned and reported by the daemon."""
     async with placed(tmp_path, credentials) as place:

@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from telefonistka.storage import State
 from tests.daemon.values import DEADLINE, StatusBoard, headers, pull_request, until
 
 SECRET = b"secret"
+COMMAND = (sys.executable, "-m", "telefonistka", "server")
 EXIT_DEADLINE = 10  # seconds that a supervisor gives
 
 
@@ -67,10 +68,9 @@ def environment(state: Path, github: str, **more: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(state: Path, github: str, **more: str) -> AsyncIterator[Daemon]:
+async def running(state: Path, github: str, *, command: Sequence[str] = COMMAND, **more: str) -> AsyncIterator[Daemon]:
     """A daemon that listens; killed at the end where it still runs."""
     log = state.with_suffix(".log")
-    command = [sys.executable, "-m", "telefonistka", "server"]
     with log.open("wb") as stderr:
         process = await anyio.open_process(
             command, stdin=DEVNULL, stdout=DEVNULL, stderr=stderr, env=environment(state, github, **more)

@@ -118,6 +118,8 @@ class Daemon:
     module: str
     http: aiohttp.ClientSession
     port: int
+    command: Sequence[str] = ()  # in the place of the module's
+    environment: Mapping[str, str] | None = None  # in the place of what the fields above make of it
     process: Process | None = None
 
     @property
@@ -134,7 +136,25 @@ class Daemon:
 
     async def start(self) -> None:
         """It is ready for deliveries."""
-        environment = {
+        said = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = await anyio.open_process(
+                [*(self.command or (sys.executable, "-m", self.module, "server"))],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=log,
+                env=self.environment or self._environment(),
+                cwd=ROOT,
+            )
+        with anyio.fail_after(START):
+            # Its own word first: another run's daemon may have taken the port and answer in its place.
+            while b'"listening"' not in self.log.read_bytes()[said:] or not await self._answers("/ready"):
+                if self.process.returncode is not None:
+                    raise AssertionError(f"the daemon ended:\n{self.log.read_text()}")
+                await anyio.sleep(POLL)
+
+    def _environment(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "GITHUB_HOST": self.github,
             "GITHUB_WEBHOOK_SECRET": SECRET,
@@ -144,22 +164,6 @@ class Daemon:
             "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "0",
             **self.credentials,
         }
-        said = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = await anyio.open_process(
-                [sys.executable, "-m", self.module, "server"],
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=log,
-                env=environment,
-                cwd=ROOT,
-            )
-        with anyio.fail_after(START):
-            # Its own word first: another run's daemon may have taken the port and answer in its place.
-            while b'"listening"' not in self.log.read_bytes()[said:] or not await self._answers("/ready"):
-                if self.process.returncode is not None:
-                    raise AssertionError(f"the daemon ended:\n{self.log.read_text()}")
-                await anyio.sleep(POLL)
 
     async def kill(self) -> None:
         """It is dead, from one instruction to the next."""
