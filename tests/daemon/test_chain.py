@@ -143,7 +143,7 @@ async def placed(
                 repo.hooks[hook.id] = hook
             daemon.credentials |= more
             if credentials == "unit":
-                _installed(directory, daemon)
+                _installed(directory, daemon, more)
             if box.authority is not None:
                 daemon.credentials |= {"TELEFONISTKA_GITHUB_CA_FILE": str(box.authority)}
             try:
@@ -167,7 +167,7 @@ def _app(directory: Path, prefix: str, made: Credentials) -> dict[str, str]:
     return {f"{prefix}GITHUB_APP_ID": str(made.app.id), f"{prefix}GITHUB_APP_PRIVATE_KEY_PATH": str(key)}
 
 
-def _installed(directory: Path, daemon: Daemon) -> None:
+def _installed(directory: Path, daemon: Daemon, more: Mapping[str, str]) -> None:
     """The daemon is started by the unit's command line: a server file in the place of variables, secrets as files."""
     secrets, settings = directory / "credentials", directory / "server.yaml"
     secrets.mkdir()
@@ -186,6 +186,7 @@ def _installed(directory: Path, daemon: Daemon) -> None:
         "PATH": os.environ["PATH"],
         "CREDENTIALS_DIRECTORY": str(secrets),
         "STATE_DIRECTORY": str(directory / "state"),
+        **more,
     }
 
 

@@ -44,10 +44,13 @@ def merges(spans: Spans, number: int) -> list[Span]:
 
 
 async def test_a_chain_is_linked_from_the_lab_to_production(tmp_path: Path) -> None:
-    """One trace per delivery, from the webhook to each API call; each merge names the one that led to it."""
+    """One trace per delivery, from the webhook to each API call; each merge names the one that led to it.
+
+    The daemon is started by the command line of its unit.
+    """
     async with (
         otlp.receiving(tmp_path / "spans") as receiver,
-        placed(tmp_path, "token", BY_ITSELF, more=receiver.environment) as place,
+        placed(tmp_path, "unit", BY_ITSELF, more=receiver.environment) as place,
     ):
         await change(place)
         await place.merge(1)
