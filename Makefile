@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fix clean
+.PHONY: demo test fix dist clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/telefonistka demo $(DEMO)
@@ -17,6 +17,12 @@ test: $(VENV)/.tests
 fix: $(VENV)/.tests
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The wheel, the source and what they consist of; the same commit gives the same bytes.
+dist: $(VENV)/.tests
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build --clean
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python .ci/sbom.py dist/*.whl requirements.txt
 
 clean:
 	rm -rf $(VENV)
