@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from telefonistka.core import guards, patterns, trees
-from telefonistka.core.config import ComponentConfig, Flow, Parsed, PromotionPr, RepoConfig, Rule, Severity
+from telefonistka.core.config import FILE, ComponentConfig, Flow, Parsed, PromotionPr, RepoConfig, Rule, Severity
 from telefonistka.core.guards import Ceiling, Deletion
 from telefonistka.core.trees import Difference, Entry, Snapshot
 
-CONFIG_FILE = "telefonistka.yaml"
+CONFIG_FILE = FILE
 BRANCH_PREFIX = "promotions/"
 BRANCH_RUNES = 200  # of the merged pull request's branch name that go into ours, as the original counts
 BRANCH_BYTES = 250  # of the whole name; GitHub stores a ref as a path, whose names end at 255 bytes

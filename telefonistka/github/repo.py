@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from telefonistka import telemetry
-from telefonistka.core import comments, drift, trees
+from telefonistka.core import comments, config, drift, trees
 from telefonistka.core.drift import Content, LastCommit
 from telefonistka.core.trees import EMPTY_TREE, SUBMODULE, TREE, Edit, Entry, Oid, Sha, Snapshot
 from telefonistka.errors import Rejected, TryAgain
@@ -45,7 +45,7 @@ query MergedPull($owner: String!, $name: String!, $number: Int!) {
       mergeCommit { oid }
       labels(first: 100) { nodes { name } pageInfo { hasNextPage } }
     }
-    config: object(expression: "HEAD:telefonistka.yaml") { ... on Blob { oid text isTruncated } }
+    config: object(expression: "HEAD:%s") { ... on Blob { oid text isTruncated } }
   }
 }
 """
@@ -348,7 +348,7 @@ class Repo:
 
     async def merged_pull(self, number: int) -> MergedPull:
         """A pull request with its labels as of now and the default branch's head, in one call."""
-        data = await self._query(MERGED_PULL, number=number)
+        data = await self._query(MERGED_PULL % config.FILE, number=number)
         pull, default = data["pullRequest"], data["defaultBranchRef"]
         if pull is None:
             raise NotFound(f"pull request {number} of {self.slug}", 404)
