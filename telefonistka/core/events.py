@@ -58,6 +58,7 @@ class PullRequest:
     author: str
     sender: str
     label: str = ""  # the one that was added or removed
+    labels: tuple[str, ...] = ()  # that it has, sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +155,7 @@ def _pull_request(payload: Payload) -> PullRequest:
         author=_login(pull.get("user")),
         sender=_login(payload.get("sender")),
         label=(payload.get("label") or {}).get("name", ""),
+        labels=tuple(sorted(label["name"] for label in pull.get("labels") or ())),
     )
 
 
@@ -257,6 +259,7 @@ def _pull_payload(event: PullRequest) -> Payload:
         "title": event.title,
         "body": event.body,
         "user": {"login": event.author},
+        "labels": [{"name": label} for label in event.labels],
     }
     label = {"label": {"name": event.label}} if event.label else {}
     return {"action": event.action, "pull_request": pull, "sender": {"login": event.sender}, **label}

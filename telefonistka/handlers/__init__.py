@@ -44,6 +44,8 @@ MATTERS = frozenset(
 )
 # What makes another pull request of it, as far as its files go.
 CHANGES = frozenset({"opened", "reopened", "synchronize"})
+# The same for what was open before; of a label that it is opened with an event of its own tells.
+RENEWS = CHANGES - {"opened"}
 # When one of our own pull requests comes to its end, or back from it.
 ENDS = frozenset({"closed", "reopened"})
 
@@ -71,7 +73,7 @@ PLAN = Handler("plan", plan.run, beside=True)
 
 
 # Their work on a head is needless once there is a newer one, for which they run, too, or the pull request is closed.
-OF_THE_HEAD = frozenset({"check", "ceiling", "drift"})
+OF_THE_HEAD = frozenset({"check", "ceiling", "drift", "plan"})
 
 
 def supersedes(newer: Event, older: Event, handler: Handler) -> bool:
@@ -117,8 +119,14 @@ def _of_pull(event: PullRequest, ceiling: Ceiling) -> Iterator[Handler]:
         yield CHECK
     if into_default and event.action in {*CHANGES, DRIFT_ASKED}:
         yield DRIFT
-    if into_default and (event.action == PLAN_ASKED or (event.action, event.label) == ("labeled", plan.LABEL)):
+    if into_default and _wants_plan(event):
         yield PLAN
+
+
+def _wants_plan(event: PullRequest) -> bool:
+    """Somebody asks for it, or has asked, and what it was made of may be another by now."""
+    asked = event.action == PLAN_ASKED or (event.action, event.label) == ("labeled", plan.LABEL)
+    return asked or (event.action in RENEWS and plan.LABEL in event.labels)
 
 
 def _may_be_ours(event: PullRequest) -> bool:

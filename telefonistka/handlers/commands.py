@@ -134,6 +134,7 @@ def _anew(event: Comment, pull: Pull, action: str) -> PullRequest:
         body=pull.body,
         author=pull.author or "ghost",
         sender=event.author,
+        labels=pull.labels,
     )
 
 

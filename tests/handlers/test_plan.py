@@ -11,7 +11,7 @@ import pytest
 from telefonistka.core import comments
 from telefonistka.core.guards import Ceiling
 from telefonistka.errors import Rejected, TryAgain
-from telefonistka.handlers import PLAN, plan, promote, route
+from telefonistka.handlers import PLAN, plan, promote, route, supersedes
 from tests.core.values import flow
 from tests.handlers.test_drift import bodies, golden
 from tests.handlers.test_merge import config
@@ -95,6 +95,34 @@ async def test_running_twice_writes_once(tmp_path: Path) -> None:
         await labelled(place)
         (comment,) = bodies(place)
         assert "| `staging/us/nginx` | `lab/nginx` | 1 added, 1 removed |" in comment
+
+
+@pytest.mark.parametrize("action", ["synchronize", "reopened"])
+async def test_it_is_renewed_while_the_label_is_on(tmp_path: Path, action: str) -> None:
+    """Whoever pushes once more finds the plan of what they pushed, in the same comment."""
+    async with world(tmp_path, config(flow("lab/", ["prod/"])) | {"lab/x/f": "1"}) as place:
+        number = await place.open("change", {"lab/x/f": "2"})
+        assert PLAN not in route(await place.event(number, action))
+        await labelled(place)
+        await place.commit({"lab/x/g": "1"}, "change")
+        event = await place.event(number, action)
+        assert route(event)[-1] is PLAN
+        for _ in range(2):
+            async with working(place) as given:
+                await plan.run(event, given)
+        (comment,) = bodies(place)
+        assert "| `prod/x` | `lab/x` | new: 2 added |" in comment
+        await place.ask("DELETE", f"/issues/{number}/labels/{plan.LABEL}")
+        assert PLAN not in route(await place.event(number, action))
+
+
+async def test_only_the_newest_heads_plan_is_made(tmp_path: Path) -> None:
+    """A label that was just put on is answered all the same."""
+    async with world(tmp_path, FILES) as place:
+        number = await place.open("change", {"lab/pay/values.yaml": "2"})
+        older, newer = await place.event(number, "synchronize"), await place.event(number, "synchronize")
+        assert supersedes(newer, older, PLAN)
+        assert not supersedes(newer, replace(older, action="labeled", label=plan.LABEL), PLAN)
 
 
 async def test_sources_are_the_heads_and_targets_the_bases(tmp_path: Path) -> None:
