@@ -394,16 +394,16 @@ def _no_hook(hooks: Sequence[Hook], is_app: bool) -> Check:
 
 
 def _hook(hook: Hook, known: Known) -> Iterator[Check]:
-    wanted = {"issue_comment", "pull_request"}
-    wanted |= set(WAKES) if known.merges else set()
-    if known.config is not None:
-        wanted |= {event for rule in known.config.webhook_endpoint_regexs for event in rule.events}
+    rules = known.config.webhook_endpoint_regexs if known.config is not None else ()
+    relayed = {event for rule in rules for event in rule.events}
+    wanted = {"issue_comment", "pull_request", "push", *relayed, *(WAKES if known.merges else ())}
     missing = sorted(wanted - hook.events) if "*" not in hook.events else []
-    if "pull_request" in missing or "push" in missing:
+    if "pull_request" in missing or relayed & set(missing):
         yield _broken("webhook", f"{hook.url} is not told of {', '.join(missing)}", "Subscribe it to these events.")
     elif missing:
         effects = ["commands in comments are not heard"] if "issue_comment" in missing else []
         effects += ["merges that wait go on later"] if set(WAKES) & set(missing) else []
+        effects += ["promotions that come into conflict stay so"] if "push" in missing else []
         text = f"{hook.url} is not told of {', '.join(missing)}: {', '.join(effects)}"
         yield _doubt("webhook", text, "Subscribe it to these events.")
     if not hook.has_secret:

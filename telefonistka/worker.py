@@ -17,7 +17,7 @@ import anyio
 from telefonistka import handlers, telemetry
 from telefonistka import inbox as inboxes
 from telefonistka.core import comments, events, lineage
-from telefonistka.core.events import Checked, Comment, Event, Ignored, Own, PullRequest, Repository, Review
+from telefonistka.core.events import Checked, Comment, Event, Ignored, Own, PullRequest, Push, Repository, Review
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.handlers import Context, Done, Handler, statuses
 from telefonistka.handlers.journal import Journal, Seen
@@ -43,7 +43,7 @@ SUPERSEDED = "superseded by what came after"
 Contexts = Callable[[Repository], Awaitable[Context]]
 Route = Callable[[Event], tuple[Handler, ...]]
 Step = Callable[[], Awaitable[Done]]
-Known = PullRequest | Review | Checked | Comment | Own
+Known = PullRequest | Review | Checked | Push | Comment | Own
 
 
 class Lost(Exception):  # noqa: N818 - never leaves this module

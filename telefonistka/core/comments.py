@@ -113,6 +113,10 @@ class Words:
         """Why a promotion is not merged by itself: yet, or at all."""
         return self._filled("merge", reason=reason, waits=waits)
 
+    def conflict(self, reason: str, *, branch: str) -> str:
+        """That a promotion was in conflict with the default branch and is built anew, or why it is not."""
+        return self._filled("conflict", reason=reason, branch=branch)
+
     def unapproved(self, reason: str) -> str:
         """Why a promotion has no approval of the second identity."""
         return self._filled("unapproved", reason=reason)

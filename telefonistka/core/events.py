@@ -15,12 +15,18 @@ Payload = dict[str, Any]
 WAITING = "telefonistka_waiting"
 PROGRESS = "telefonistka_progress"
 AGAIN = "telefonistka_again"
+LOOK = "telefonistka_look"
+CONFLICT = "telefonistka_conflict"
 
 # What a comment may ask for that no action of GitHub's stands for.
 PLAN_ASKED = "plan asked"
 DRIFT_ASKED = "drift asked"
 
 STATUS_CONTEXT = "telefonistka"  # of the commit status that the worker sets
+
+# https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
+COMMITS = 2048  # in a payload; more are cut
+FILES = 3000  # of one commit; more are cut
 
 
 class Malformed(ValueError):  # noqa: N818 - what it says of a payload
@@ -81,6 +87,15 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """The default branch has moved: https://docs.github.com/en/webhooks/webhook-events-and-payloads#push"""
+
+    repository: Repository
+    files: tuple[str, ...]  # sorted
+    doubt: str = ""  # why there may be more files; empty: these are all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comment:
     """Somebody commented on a pull request, and its first line may be a command.
 
@@ -111,6 +126,23 @@ class Progress:
     number: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Our own: whether open pull requests of ours are in conflict is to be asked."""
+
+    repository: Repository
+    numbers: tuple[int, ...]
+    looks: int = 0  # that GitHub did not know yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Our own: a pull request of ours is in conflict with the default branch."""
+
+    repository: Repository
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """A delivery that asks nothing of us, and why."""
@@ -118,8 +150,8 @@ class Ignored:
     reason: str
 
 
-Own = Waiting | Progress | PullRequest  # the last one where somebody asks for what a delivery led to
-Event = PullRequest | Review | Checked | Comment | Waiting | Progress | Ignored
+Own = Waiting | Progress | Look | Conflict | PullRequest  # the last one where somebody asks for what a delivery led to
+Event = PullRequest | Review | Checked | Push | Comment | Waiting | Progress | Look | Conflict | Ignored
 
 
 def parse(name: str, payload: Payload) -> Event:
@@ -179,10 +211,33 @@ def _check_suite(payload: Payload) -> Checked | Ignored:
     return Checked(repository=_repository(payload), sha=Sha(payload["check_suite"]["head_sha"]))
 
 
-def _push(payload: Payload) -> Ignored:
-    # Read all the same, so that one of another shape is kept, and its reason told.
-    _repository(payload)
-    return Ignored(f"a push to {payload['ref']} that no relay rule is about")
+def _push(payload: Payload) -> Push | Ignored:
+    repository = _repository(payload)
+    if payload["ref"] != f"refs/heads/{repository.default_branch}" or payload.get("deleted") is True:
+        return Ignored(f"a push to {payload['ref']} that no relay rule is about")
+    files, doubt = pushed(payload)
+    return Push(repository=repository, files=files, doubt=doubt)
+
+
+def pushed(payload: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """The files that the commits list, and why there may be others."""
+    files: set[str] = set()
+    commits = payload["commits"]
+    doubt = ""
+    for commit in commits:
+        listed = [path for kind in ("added", "modified", "removed") for path in commit.get(kind) or ()]
+        files.update(listed)
+        if len(listed) >= FILES:
+            doubt = f"a commit lists {len(listed):,} files, and GitHub lists no more than {FILES:,}"
+    if len(commits) >= COMMITS:
+        doubt = f"the push lists {len(commits):,} commits, and GitHub lists no more than {COMMITS:,}"
+    elif payload.get("forced") is True:
+        doubt = "the push was forced, and what it took away is not listed"
+    elif payload.get("created") is True:
+        doubt = "the branch is new, and only its newest commits are listed"
+    elif not files:
+        doubt = "the push lists no files"
+    return tuple(sorted(files)), doubt
 
 
 def _comment(payload: Payload) -> Comment | Ignored:
@@ -217,6 +272,15 @@ def _progress(payload: Payload) -> Progress:
     return Progress(repository=_own(payload, PROGRESS), number=payload["pull_request"]["number"])
 
 
+def _look(payload: Payload) -> Look:
+    repository = _own(payload, LOOK)
+    return Look(repository=repository, numbers=tuple(payload["numbers"]), looks=payload["looks"])
+
+
+def _conflict(payload: Payload) -> Conflict:
+    return Conflict(repository=_own(payload, CONFLICT), number=payload["pull_request"]["number"])
+
+
 def _own(payload: Payload, name: str) -> Repository:
     # GitHub's payloads have no such key, so none of them passes for ours under a forged header.
     if payload["telefonistka"] != name:
@@ -226,11 +290,16 @@ def _own(payload: Payload, name: str) -> Repository:
 
 def written(event: Own) -> tuple[str, Payload]:
     """The name and the payload that `parse` makes the event of again."""
+    about: Payload
     match event:
         case Waiting():
             name, about = WAITING, {"pull_request": {"number": event.number}}
         case Progress():
             name, about = PROGRESS, {"pull_request": {"number": event.number}}
+        case Conflict():
+            name, about = CONFLICT, {"pull_request": {"number": event.number}}
+        case Look():
+            name, about = LOOK, {"numbers": list(event.numbers), "looks": event.looks}
         case PullRequest():
             name, about = AGAIN, _pull_payload(event)
     repository = event.repository
@@ -275,6 +344,8 @@ _READERS: Mapping[str, Callable[[Payload], Event]] = {
     AGAIN: _again,
     WAITING: _waiting,
     PROGRESS: _progress,
+    LOOK: _look,
+    CONFLICT: _conflict,
 }
 
 

@@ -15,16 +15,13 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from telefonistka.core import patterns
+from telefonistka.core import events, patterns
 from telefonistka.core.config import Key, RelayRule, RepoConfig
 from telefonistka.core.events import Malformed
 
 Event = Literal["push", "pull_request"]
 Payload = Mapping[str, Any]
 
-# https://docs.github.com/en/webhooks/webhook-events-and-payloads#push
-COMMITS = 2048  # in a payload; more are cut
-FILES = 3000  # of one commit; more are cut
 ENDPOINTS = 256  # of one event; more than the clusters of anybody known to us
 URL_LENGTH = 8000  # characters; servers take a request line of 8 KB
 HOST_LENGTH = 253  # characters of a name in the DNS
@@ -73,7 +70,7 @@ def _push(payload: Payload) -> Change | None:
     kind, _, branch = payload["ref"].removeprefix("refs/").partition("/")
     if kind != "heads" or payload.get("deleted") is True:
         return None
-    files, doubt = _pushed(payload)
+    files, doubt = events.pushed(payload)
     return Change(
         event="push",
         branch=branch,
@@ -83,27 +80,6 @@ def _push(payload: Payload) -> Change | None:
         before=payload["before"].strip("0") and payload["before"],
         after=payload["after"],
     )
-
-
-def _pushed(payload: Payload) -> tuple[tuple[str, ...], str]:
-    """The files that the commits list, and why there may be others."""
-    files: set[str] = set()
-    commits = payload["commits"]
-    doubt = ""
-    for commit in commits:
-        listed = [path for kind in ("added", "modified", "removed") for path in commit.get(kind) or ()]
-        files.update(listed)
-        if len(listed) >= FILES:
-            doubt = f"a commit lists {len(listed):,} files, and GitHub lists no more than {FILES:,}"
-    if len(commits) >= COMMITS:
-        doubt = f"the push lists {len(commits):,} commits, and GitHub lists no more than {COMMITS:,}"
-    elif payload.get("forced") is True:
-        doubt = "the push was forced, and what it took away is not listed"
-    elif payload.get("created") is True:
-        doubt = "the branch is new, and only its newest commits are listed"
-    elif not files:
-        doubt = "the push lists no files"
-    return tuple(sorted(files)), doubt
 
 
 def _pull_request(payload: Payload) -> Change:

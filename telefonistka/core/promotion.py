@@ -240,6 +240,18 @@ def _untaken(number: int, flow: Flow, files: int) -> Untaken:
     )
 
 
+def disturbed(promotions: Mapping[int, Promotion], files: Iterable[str]) -> tuple[int, ...]:
+    """The open pull requests, by number, that changes of these files may have brought into conflict."""
+    changed = set(files)
+    around = changed.union(*(trees.above(file) for file in changed))  # a file may lie in a target
+
+    def is_touched(target: str) -> bool:
+        # Or the target in what is a file now.
+        return target in around or not changed.isdisjoint(trees.above(target))
+
+    return tuple(sorted(n for n, one in promotions.items() if any(is_touched(pair.target) for pair in one.pairs)))
+
+
 def paths(found: Touched, config: RepoConfig) -> Iterator[str]:
     """Every path that `plan` asks the snapshot about."""
     for component in found.components:

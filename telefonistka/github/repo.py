@@ -28,6 +28,7 @@ COMPARED_CAP = 300  # https://docs.github.com/en/rest/commits/commits#compare-tw
 FILES_CAP = 3_000  # https://docs.github.com/en/rest/pulls/pulls#list-pull-requests-files
 BLOBS_PER_QUERY = 100
 PATHS_PER_QUERY = 50  # whose history is asked for; each one makes GitHub walk commits
+PULLS_PER_QUERY = 50
 CUT_READ = 4  # texts that GraphQL cuts off and that are read one by one, for a diff
 ANNOTATIONS = 50  # of one request: https://docs.github.com/en/rest/checks/runs#create-a-check-run
 DESCRIPTION = 140  # characters of a commit status: https://docs.github.com/en/rest/commits/statuses
@@ -74,6 +75,12 @@ query Standing($owner: String!, $name: String!, $number: Int!) {
       commits(last: 1) { nodes { commit { statusCheckRollup { state } } } }
     }
   }
+}
+"""
+
+MERGEABLE = """
+query Mergeable($owner: String!, $name: String!) {
+  repository(owner: $owner, name: $name) { %s }
 }
 """
 
@@ -531,6 +538,21 @@ class Repo:
             if not one["isCrossRepository"] and await self._is_us(one["author"])
         ]
         return tuple(found)
+
+    async def mergeable(self, numbers: Collection[int]) -> dict[int, str]:
+        """Of these pull requests, those that are open: MERGEABLE, CONFLICTING, or UNKNOWN, and then asking computes it.
+
+        https://docs.github.com/en/graphql/reference/enums#mergeablestate
+        """
+        found: dict[int, str] = {}
+        wanted = sorted(set(numbers))
+        for start in range(0, len(wanted), PULLS_PER_QUERY):
+            some = wanted[start : start + PULLS_PER_QUERY]
+            asked = " ".join(f"p{one}: pullRequest(number: {one}) {{ state mergeable }}" for one in some)
+            data = await self._query(MERGEABLE % asked)
+            known = {one: data[f"p{one}"] for one in some}
+            found |= {one: pull["mergeable"] for one, pull in known.items() if pull and pull["state"] == "OPEN"}
+        return found
 
     async def branch(self, name: str) -> Sha | None:
         """Where a branch points to, None where there is no such branch."""

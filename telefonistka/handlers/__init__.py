@@ -14,17 +14,20 @@ from telefonistka.core.events import (
     PLAN_ASKED,
     Checked,
     Comment,
+    Conflict,
     Event,
     Ignored,
+    Look,
     Progress,
     PullRequest,
+    Push,
     Review,
     Waiting,
 )
 from telefonistka.core.guards import Ceiling
 from telefonistka.core.promotion import BRANCH_PREFIX, NO_CEILING
 from telefonistka.handlers import ceiling as ceilings
-from telefonistka.handlers import check, commands, drift, merge, plan, promote, result
+from telefonistka.handlers import check, commands, conflict, drift, merge, plan, promote, result
 from telefonistka.handlers.facts import Context, Done
 
 __all__ = ["Context", "Done", "Handler", "route"]
@@ -65,6 +68,9 @@ AUTO_MERGE = Handler("auto-merge", merge.run, reports=False)
 REPORT = Handler("report", merge.report, reports=False)
 RESULT = Handler("result", result.update, reports=False)
 FOLLOW = Handler("follow", result.follow, reports=False)
+PUSHED = Handler("pushed", conflict.pushed, reports=False)
+LOOK = Handler("look", conflict.look, reports=False)
+REBUILD = Handler("rebuild", conflict.rebuild, reports=False)
 COMMANDS = Handler("commands", commands.run, reports=False)
 CHECK = Handler("check", check.run, beside=True)
 CEILING = Handler("ceiling", ceilings.run, reports=False, beside=True)
@@ -98,6 +104,12 @@ def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
             return (AUTO_MERGE,)
         case Progress():
             return (REPORT, RESULT)
+        case Push():
+            return (PUSHED,)
+        case Look():
+            return (LOOK,)
+        case Conflict():
+            return (REBUILD,)
         case Comment():
             return (COMMANDS,)
         case _:

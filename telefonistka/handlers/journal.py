@@ -87,6 +87,7 @@ class Landing:
     stage: Stage = Stage.UNDER_WAY
     reason: str = ""
     looks: int = 0  # since it waits for this reason
+    stuck: str = ""  # why it is not rebuilt although it is in conflict; people were told
 
     @property
     def head(self) -> Sha:
@@ -95,6 +96,11 @@ class Landing:
     @property
     def ended(self) -> bool:
         return self.stage in ENDS or (not self.merges and self.approval is Approval.ENDED)
+
+    @property
+    def lands(self) -> bool:
+        """It is still to be merged by itself."""
+        return self.merges and self.stage not in ENDS
 
     @property
     def note(self) -> str:
@@ -149,7 +155,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Pull requests of ours from one source to the same targets, in the order of their opening."""
+    """Pull requests of ours, in the order of their opening."""
 
     numbers: tuple[int, ...] = ()
 
@@ -234,6 +240,18 @@ class Journal:
             return None
         return next((item for item in pin.plan.promotions if item.key == origin.key), None)
 
+    async def open_ones(self) -> dict[int, Promotion]:
+        """The open pull requests of ours, and what they promote."""
+        known = await self.ledger.get("open", str(self.repository), Line) or Line()
+        found = {number: await self.brings(number) for number in known.numbers}
+        return {number: item for number, item in found.items() if item is not None}
+
+    async def put_open(self, number: int) -> None:
+        """It is one of them, until its origin says that it has ended."""
+        async with self.ledger.locked(f"open {self.repository}"):
+            numbers = {*await self.open_ones(), number}
+            await self.ledger.put("open", str(self.repository), Line(tuple(sorted(numbers))))
+
     async def line(self, item: Promotion) -> tuple[int, ...]:
         """The open pull requests from the same source to the same targets, the oldest first."""
         line = await self.ledger.get("line", self._line(item), Line) or Line()
@@ -243,6 +261,7 @@ class Journal:
         async with self.ledger.locked(f"line {self.repository}"):
             numbers = [one for one in await self.line(item) if one != number]
             await self.ledger.put("line", self._line(item), Line((*numbers, number)))
+        await self.put_open(number)
 
     def _line(self, item: Promotion) -> str:
         # Config paths may hold anything, so their hash is the key.
@@ -370,6 +389,8 @@ def _standing(item: Promotion, opened: Opened, landing: Landing | None, origin: 
             return Standing.OPEN, f"{why}; then GitHub merges it by itself"
         case Stage.LEFT:
             return Standing.OPEN, f"left to people, because {why}"
+    if landing is not None and landing.stuck:
+        return Standing.OPEN, "it conflicts with the default branch, which is for people to resolve"
     if item.auto_merge and item.held:
         return Standing.OPEN, f"left to people, because {item.held}"
     return Standing.OPEN, "waits for people to review and merge it"

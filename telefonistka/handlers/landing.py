@@ -1,4 +1,4 @@
-"""A promotion pull request on its way to its merge by itself: approved, merged, handed over, or left to people.
+"""A promotion pull request on its way to its merge: approved, rebuilt, merged by itself, or left to people.
 
 What belongs here: the steps that the merge of the source and later events of the pull request itself share. Only what
 the ledger says that we opened is touched, at a head that we stored before we pushed it. That head is a commit of
@@ -17,7 +17,7 @@ import anyio
 
 from telefonistka import telemetry
 from telefonistka.core import comments, guards, trees
-from telefonistka.core.events import PullRequest, Waiting
+from telefonistka.core.events import Conflict, PullRequest, Waiting
 from telefonistka.core.guards import Deletion
 from telefonistka.core.promotion import CONFIG_FILE, Pair, Promotion
 from telefonistka.core.trees import Sha, Snapshot
@@ -26,7 +26,7 @@ from telefonistka.github import Forbidden, NotFound, Refused
 from telefonistka.github.repo import Head, Repo, Standing
 from telefonistka.handlers import graft
 from telefonistka.handlers.facts import Context
-from telefonistka.handlers.journal import Approval, Journal, Landing, Opened, Pin, Stage
+from telefonistka.handlers.journal import Approval, Fate, Journal, Landing, Opened, Pin, Stage
 from telefonistka.ledger import Ledger
 from telefonistka.telemetry import log
 
@@ -34,6 +34,7 @@ MESSAGE = "Auto-merge"  # of the merge commit, as the original has it
 METHOD = "merge"  # which is tried first
 REBASE = "rebase"
 IN_QUEUE = "it is in the merge queue"
+IN_CONFLICT = "it conflicts with the default branch"
 ROUNDS = 3  # merges that are tried at once; what lasts longer is the inbox's
 PAUSE = 1.0  # seconds between them, with jitter; GitHub is done with the merge before by then
 CONFLICT_REBUILDS = 1  # then it is people's
@@ -107,13 +108,46 @@ async def proceed(given: Context, journal: Journal, number: int, *, again: bool)
         landing = await journal.landing(number)
         if landing is None or landing.ended:
             return landing
-        pin = await journal.pin(landing.source)
-        assert pin is not None, "a landing is stored after its pin"
-        (item,) = [one for one in pin.plan.promotions if one.key == landing.key]
-        way = _Way(given, journal, pin, item, replace(landing, tried=landing.tried or again))
-        with telemetry.part("landing", promotion=number, flow=item.source_path, components=item.components):
+        way = await _way(given, journal, replace(landing, tried=landing.tried or again))
+        with telemetry.part("landing", promotion=number, flow=way.item.source_path, components=way.item.components):
             await way.run()
         return way.landing
+
+
+async def resolve(given: Context, journal: Journal, event: Conflict) -> str:
+    """A pull request in conflict is built anew, once, whoever is to merge it; returns what became of it."""
+    async with given.ledger.locked(f"merge {journal.repository}"):
+        landing = await journal.landing(event.number) or await _left_to_people(event, journal)
+        if landing is None:
+            return "is not an open pull request of ours"
+        return await (await _way(given, journal, landing)).resolve()
+
+
+async def _left_to_people(event: Conflict, journal: Journal) -> Landing | None:
+    """Where a promotion stands that is neither approved nor merged by itself; None: it is not ours, or has ended."""
+    origin = await journal.origin(event.number)
+    pin = await journal.pin(origin.sources[-1]) if origin is not None and origin.fate is Fate.OPEN else None
+    if origin is None or pin is None:
+        return None
+    return Landing(
+        repository=event.repository,
+        number=event.number,
+        source=origin.sources[-1],
+        key=origin.key,
+        branch=origin.branch,
+        heads=origin.heads,
+        base=pin.commit,
+        merges=False,
+        approval=Approval.ENDED,
+        tried=True,
+    )
+
+
+async def _way(given: Context, journal: Journal, landing: Landing) -> _Way:
+    pin = await journal.pin(landing.source)
+    assert pin is not None, "a landing is stored after its pin"
+    (item,) = [one for one in pin.plan.promotions if one.key == landing.key]
+    return _Way(given, journal, pin, item, landing)
 
 
 class _Way:
@@ -148,9 +182,28 @@ class _Way:
             raise TryAgain(f"GitHub does not merge #{self.landing.number} yet: {self._said()}")
         await self._wait(standing)
 
+    async def resolve(self) -> str:
+        """Where it was in conflict, and is as we left it, it is built anew; says what became of it."""
+        standing = await self.repo.standing(self.landing.number)
+        if standing.state != "open" or standing.base_ref != standing.default_branch:
+            return "does not go into the default branch any more"
+        if standing.head_sha not in self.landing.heads:
+            return "has somebody else's commits"
+        if standing.head_sha != self.landing.head:
+            await self._push()
+        elif standing.mergeable == "UNKNOWN":
+            raise TryAgain(f"GitHub computes whether #{self.landing.number} can be merged")
+        elif _conflicts(standing) and not self.landing.stuck:
+            lost = not await self.repo.contains(standing.head.sha, self.landing.base)
+            await self._rebuilt(standing, IN_CONFLICT, CONFLICT_REBUILDS, lost=lost)
+        await self._approve()
+        return f"is left to people: {self.landing.stuck}" if self.landing.stuck else "stands on the default branch"
+
     def _allowed(self) -> bool:
-        ceiling = self.given.ceiling
-        return ceiling.auto_merge and all(ceiling.writable(pair.target) for pair in self.item.pairs)
+        return self.given.ceiling.auto_merge and self._writable()
+
+    def _writable(self) -> bool:
+        return all(self.given.ceiling.writable(pair.target) for pair in self.item.pairs)
 
     async def _stop(self) -> None:
         """The operator allows no more what was allowed when this began."""
@@ -197,8 +250,8 @@ class _Way:
         """Whether a merge may be tried now. Where not, it is said who or what it waits for."""
         if not await self.repo.contains(standing.head.sha, self.landing.base):
             return await self._rebuilt(standing, "the default branch was force-pushed", CONFLICT_REBUILDS, lost=True)
-        if standing.mergeable == "CONFLICTING" or standing.merge_state == "DIRTY":
-            return await self._rebuilt(standing, "it conflicts with the default branch", CONFLICT_REBUILDS)
+        if _conflicts(standing):
+            return await self._rebuilt(standing, IN_CONFLICT, CONFLICT_REBUILDS)
         # Of all that may be missing this is what GitHub's auto-merge waits for in vain.
         if standing.merge_state == "BEHIND" and not standing.queue:
             return await self._rebuilt(standing, "the default branch moves too fast", BEHIND_REBUILDS)
@@ -330,12 +383,12 @@ class _Way:
             return False
         return True
 
-    async def _leave(self, standing: Standing | None, reason: str) -> None:
+    async def _leave(self, standing: Standing | None, reason: str, *, stuck: str = "") -> None:
         """Nothing more is done by itself, and it is said why."""
         if standing is not None:
             await self._take_back(standing)
         await self._tell(reason, waits=False)
-        await self._save(stage=Stage.LEFT, reason=reason)
+        await self._save(stage=Stage.LEFT, reason=reason, stuck=stuck)
 
     async def _take_back(self, standing: Standing) -> None:
         """GitHub does not merge by itself what we have left to it."""
@@ -358,34 +411,51 @@ class _Way:
     async def _rebuilt(self, standing: Standing, why: str, limit: int, *, lost: bool = False) -> bool:
         """Whether the promotion stands on the default branch's head now; where not, it is left to people."""
         if self.landing.rebuilds >= limit:
-            await self._leave(standing, why)
+            await self._give_up(standing, why, "it was built anew before")
             return False
         if self.pin.merge is None or not await self.repo.contains(standing.head.sha, self.pin.merge):
-            await self._leave(standing, f"the default branch does not hold #{self.landing.source} any more")
+            gone = f"the default branch does not hold #{self.landing.source} any more"
+            await self._give_up(standing, gone, gone)
             return False
         snapshot = await self._snapshot(standing.head)
         pairs = tuple(_now(pair, snapshot) for pair in self.item.pairs)
         obstacle = await self._changed_meanwhile(snapshot, pairs)
         if obstacle:
-            await self._leave(standing, f"{why}, and {obstacle}")
+            await self._give_up(standing, f"{why}, and {obstacle}", obstacle)
             return False
         tree = await graft.tree(self.repo, snapshot, [pair for pair in pairs if not pair.in_sync])
         # On top of the old head, so that the push is refused where somebody else was faster.
         alone = lost or standing.methods == (REBASE,)
         parents = [standing.head.sha] if alone else [self.landing.head, standing.head.sha]
         commit = await self.repo.create_commit(comments.commit_message(self.item), tree, parents)
+        if _conflicts(standing):
+            # Before the push: after it there is no conflict by which whoever goes on would know that this is owed.
+            await self._tell_of_conflict(standing, "")
         again = Approval.WANTED if self.pin.approve and self.given.ceiling.auto_approve else Approval.ENDED
+        is_left = self.landing.stage is Stage.LEFT
         await self._save(
             heads=(*self.landing.heads, commit),
             base=standing.head.sha,
             rebuilds=self.landing.rebuilds + 1,
             approval=again,
-            stage=Stage.UNDER_WAY,
-            reason="",
+            stage=Stage.LEFT if is_left else Stage.UNDER_WAY,
+            reason=self.landing.reason if is_left else "",
         )
         await self._push()
         await self._approve()
         return True
+
+    async def _give_up(self, standing: Standing, why: str, obstacle: str) -> None:
+        """It is not built anew any more, and that was said."""
+        if self.landing.lands:
+            await self._leave(standing, why, stuck=obstacle)
+            return
+        await self._tell_of_conflict(standing, obstacle)
+        await self._save(stuck=obstacle)
+
+    async def _tell_of_conflict(self, standing: Standing, obstacle: str) -> None:
+        text = self.given.words.conflict(obstacle, branch=standing.default_branch)
+        await self.repo.ensure_comment(self.landing.number, comments.marker("conflict"), text)
 
     async def _snapshot(self, head: Head) -> Snapshot:
         paths = [path for pair in self.item.pairs for path in (pair.source, pair.target)]
@@ -399,6 +469,10 @@ class _Way:
             return "its configuration has changed since"
         if all(pair.in_sync for pair in pairs):
             return "every target equals its source by now: close it"
+        if not self._writable():
+            return "the operator of Telefonistka does not allow it any more"
+        if not self.landing.lands:
+            return ""  # people look at what it deletes
         return guards.too_much(list(_deletions(snapshot, pairs)), self.given.ceiling.max_deletions)
 
     async def _push(self) -> None:
@@ -412,6 +486,10 @@ class _Way:
             if await self.repo.branch(landing.branch) not in landing.heads:
                 raise TryAgain(f"the branch of #{landing.number} has moved", after=PAUSE) from refused
             await self.repo.move_branch(landing.branch, landing.head, force=True)
+
+
+def _conflicts(standing: Standing) -> bool:
+    return standing.mergeable == "CONFLICTING" or standing.merge_state == "DIRTY"
 
 
 def _now(pair: Pair, snapshot: Snapshot) -> Pair:

@@ -32,7 +32,9 @@ async def follow(event: PullRequest, given: Context) -> Done:
     pull = await given.repo.pull(event.number)  # deliveries may come in another order than things happened
     fate = Fate.OPEN if pull.state == "open" else Fate.MERGED if pull.merged else Fate.CLOSED
     await journal.put_origin(event.number, replace(origin, fate=fate))
-    if fate is not Fate.OPEN:
+    if fate is Fate.OPEN:
+        await journal.put_open(event.number)
+    else:
         await _tidy(event.number, origin, given, journal)
     for source in origin.sources:
         await given.later(Progress(repository=event.repository, number=source))

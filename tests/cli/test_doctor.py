@@ -212,6 +212,9 @@ async def test_a_webhook_that_leads_nowhere_is_said(practice: Practice) -> None:
         ("broken", "https://bot.example.com/webhook has no secret: every delivery is refused"),
         ("look", "https://bot.example.com/webhook: GitHub does not check its certificate"),
     ]
+    hook.events = ["issue_comment", "pull_request"]
+    (text,) = [said for verdict, said in (await practice.checks(token=token))["webhook"] if verdict == "look"][:1]
+    assert text.endswith("is not told of push: promotions that come into conflict stay so")
     practice.sent(hook, "Invalid HTTP Response: 401", 401)
     ((verdict, text),) = (await practice.checks(token=token))["deliveries"]
     assert (verdict, text.endswith("failed: Invalid HTTP Response: 401")) == ("broken", True)

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from telefonistka.core import events
-from telefonistka.core.events import Checked, Ignored, Malformed, Progress, Repository, Review, Waiting
+from telefonistka.core.events import (
+    Checked,
+    Conflict,
+    Ignored,
+    Look,
+    Malformed,
+    Progress,
+    Push,
+    Repository,
+    Review,
+    Waiting,
+)
 
 HERE = {"repository": {"id": 5, "name": "iac", "owner": {"login": "acme"}, "default_branch": "main"}}
 SHA = "a" * 40
@@ -57,10 +68,10 @@ def test_a_payload_of_another_event_is_malformed(name: str) -> None:
         events.parse(name, HERE | {"action": "completed", "ref": "refs/heads/main"})
 
 
-@pytest.mark.parametrize("kind", [Waiting, Progress])
+@pytest.mark.parametrize("kind", [Waiting, Progress, Conflict])
 @pytest.mark.parametrize("installation", [None, 9])
 def test_our_own_events_are_read_as_they_were_written(
-    kind: type[Waiting] | type[Progress], installation: int | None
+    kind: type[Waiting] | type[Progress] | type[Conflict], installation: int | None
 ) -> None:
     """And they are in the lane of their pull request."""
     repository = Repository(id=5, owner="acme", name="iac", default_branch="main", installation=installation)
@@ -70,7 +81,27 @@ def test_our_own_events_are_read_as_they_were_written(
     assert events.lane(payload) == "5/7"
 
 
-@pytest.mark.parametrize("name", [events.WAITING, events.PROGRESS])
+def test_a_question_about_several_is_in_the_repositorys_lane() -> None:
+    event = Look(repository=events.repository(HERE), numbers=(3, 7), looks=2)
+    name, payload = events.written(event)
+    assert events.parse(name, payload) == event
+    assert events.lane(payload) == "5"
+
+
+@pytest.mark.parametrize(
+    ("ref", "fields"), [("refs/heads/other", {}), ("refs/tags/main", {}), ("refs/heads/main", {"deleted": True})]
+)
+def test_only_pushes_to_the_default_branch_count(ref: str, fields: dict[str, Any]) -> None:
+    """In its repository's lane."""
+    push = HERE | {"ref": "refs/heads/main", "commits": [{"added": ["b"]}, {"removed": ["a"], "modified": ["b"]}]}
+    event = events.parse("push", push)
+    assert isinstance(event, Push)
+    assert (event.files, event.doubt) == (("a", "b"), "")
+    assert events.lane(push) == "5"
+    assert isinstance(events.parse("push", push | {"ref": ref} | fields), Ignored)
+
+
+@pytest.mark.parametrize("name", [events.WAITING, events.PROGRESS, events.LOOK, events.CONFLICT])
 def test_nothing_that_github_sends_passes_for_our_own(name: str) -> None:
     """Under a forged header."""
     with pytest.raises(Malformed):

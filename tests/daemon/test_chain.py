@@ -291,3 +291,21 @@ async def test_a_push_to_our_branch_while_the_daemon_was_down_is_noticed(tmp_pat
         await eventually(lambda: "somebody else pushed" in str(place.pull(2)["comments"]))
         await eventually(lambda: "left to people" in place.status(1)["description"])
         assert place.tree("prod/eu/nginx") is None
+
+
+async def test_an_open_promotion_that_a_push_brings_into_conflict_is_built_anew(tmp_path: Path) -> None:
+    """GitHub tells of the push alone; people merge what became of it."""
+    files = {
+        **FILES,
+        "telefonistka.yaml": "promotionPaths: [{sourcePath: lab/, promotionPrs: [{targetPaths: [prod/]}]}]",
+    }
+    async with placed(tmp_path, "app", files | {"prod/nginx/values.yaml": "0"}) as place:
+        change = {"lab/nginx/values.yaml": "2"}
+        await scenes.commit(place.box, place.repo, change, by=place.alice.user, branch="change")
+        await place.ask("POST", "/pulls", title="A change", head="change", base="main")
+        assert (await place.merge(1))["description"] == "opened #2"
+        await scenes.commit(place.box, place.repo, {"prod/nginx/values.yaml": "by hand"}, by=place.alice.user)
+        await eventually(lambda: "has built it anew" in str(place.pull(2)["comments"]))
+        await until(place.idle)
+        await place.ask("PUT", "/pulls/2/merge")
+        assert place.tree("prod/nginx") == place.tree("lab/nginx")

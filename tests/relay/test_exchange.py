@@ -43,7 +43,7 @@ async def test_in_steady_state_a_push_costs_no_call(tmp_path: Path) -> None:
             await paid(office)
             before = len(place.calls())
             await place.push({"clusters/a": "2"})
-            await place.push({"elsewhere": "2"})
+            await place.push({"elsewhere": "2"}, branch="other")
             await sink.got(2)
             assert await place.answered(3) == [202, 202, 200]
             assert len(place.calls()) == before
