@@ -336,7 +336,7 @@ def _subject(payload: events.Payload) -> dict[str, object]:
         return {}
     about = payload.get("pull_request", payload.get("issue"))
     number = about.get("number") if isinstance(about, dict) else None
-    return {"repo": repository, "pull": number if type(number) is int else None}
+    return {"repo": repository, "pull": number} if type(number) is int else {"repo": repository}
 
 
 async def _aside(size: int, work: Callable[[], T]) -> T:

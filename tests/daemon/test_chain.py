@@ -120,6 +120,7 @@ async def placed(
     *,
     enterprise: bool = False,
     more: Mapping[str, str] = MappingProxyType({}),
+    module: str = DAEMON,
     **switches: Any,
 ) -> AsyncIterator[Place]:
     """A repository in the sandbox and the daemon; every exchange is held against GitHub's descriptions."""
@@ -131,7 +132,7 @@ async def placed(
         alice = box.person("alice", access="admin")
         repo = scenes.repository(box, "acme", "iac", files, switches=switches)
         with reserved() as port:
-            daemon = Daemon(directory, box.url, {}, DAEMON, http, port)
+            daemon = Daemon(directory, box.url, {}, module, http, port)
             if credentials in ("App", "unit"):
                 made = box.new_app("tel", owner="acme", webhook=daemon.webhook, secret=SECRET, events=EVENTS)
                 second = box.new_app("approver", owner="acme")
