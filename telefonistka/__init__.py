@@ -7,6 +7,8 @@ function of `core/`, and carries out the value that it returns.
                    │                  └─► exchange ─┬─► relay ─► wire ─► core
                    │                                ├─► outbox ─► storage
                    │                                └─► configs ─► core, storage
+                   ├─► recovery ─► github, inbox, exchange, repositories ─► ledger
+                   ├─► census ─► github, repositories
                    └─► worker ─┬─► inbox
                                └─► handlers ─┬─► github ─► core ─► errors
                                              └─► ledger ─► storage

@@ -10,7 +10,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +20,15 @@ import anyio
 
 from telefonistka import __version__, admin, handlers, server, supervisor, telemetry
 from telefonistka import inbox as inboxes
+from telefonistka.census import Census
 from telefonistka.configs import Configs
 from telefonistka.core import events
 from telefonistka.core.events import Repository
-from telefonistka.exchange import Exchange, Hub
+from telefonistka.exchange import Exchange, Hub, Repos
 from telefonistka.github import auth
 from telefonistka.github.auth import Identity
 from telefonistka.github.endpoint import Endpoint
+from telefonistka.github.inspection import Inspection
 from telefonistka.github.limits import Pacing
 from telefonistka.github.repo import Repo
 from telefonistka.handlers import Context, landing
@@ -34,7 +36,9 @@ from telefonistka.inbox import Delivery, Inbox, State
 from telefonistka.ledger import Ledger
 from telefonistka.live import Live
 from telefonistka.outbox import Outbox
+from telefonistka.recovery import Doors, Recovery
 from telefonistka.relay import Pace, Relay, Tried
+from telefonistka.repositories import Repositories
 from telefonistka.settings import AppCredentials, Invalid, Settings, TokenCredentials
 from telefonistka.storage import Full, Storage, Story, Unavailable, Unusable, sqlite
 from telefonistka.supervisor import Supervisor
@@ -126,6 +130,15 @@ class Identities:
     main: Identity
     approver: Identity | None
 
+    async def look_up(self, owner: str, name: str) -> Repository:
+        """A repository by its name."""
+        found = await Inspection(self.main, owner, name).repository()
+        return Repository(id=found.id, owner=owner, name=name, default_branch=found.default_branch)
+
+    async def repo_now(self, repository: Repository) -> Repo:
+        """The same where the App may have been installed anew since we heard of it."""
+        return await self.repo(replace(repository, installation=None))
+
     async def repo(self, repository: Repository) -> Repo:
         client = await self.main.client(repository.owner, repository.name, repository.installation)
         return Repo(client, repository.owner, repository.name)
@@ -162,8 +175,19 @@ async def _serve(
     inbox = Inbox(storage, retention=settings.storage_max_age, size=settings.storage_max_size)
     ledger = Ledger(storage)
 
+    repositories = Repositories(
+        ledger,
+        identities.look_up,
+        named=lambda: live.settings.github_repositories,
+        serves=lambda slug: live.ceiling.serves(slug),
+    )
+
+    async def repo_of(repository: Repository) -> Repo:
+        await repositories.see(repository)
+        return await identities.repo(repository)
+
     async def context(repository: Repository) -> Context:
-        repo = await identities.repo(repository)
+        repo = await repo_of(repository)
         return Context(
             repo,
             ledger,
@@ -177,13 +201,29 @@ async def _serve(
 
     worker = Worker(inbox, context, route=lambda event: handlers.route(event, ceiling=live.ceiling), ledger=ledger)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with _relaying(live, storage, identities) as relaying, AsyncExitStack() as listener:
+        async with _relaying(live, storage, repo_of) as relaying, AsyncExitStack() as listener:
             await _listen_to_operator(listener, settings, storage, inbox, relaying.exchange)
-            await _listen(listener, settings, inbox, relaying.exchange, [identities.trouble])
+            recovery = Recovery(
+                Doors(identity=identities.main, repo=identities.repo_now),
+                inbox,
+                relaying.exchange,
+                ledger,
+                repositories,
+                secrets=settings.webhook_secrets,
+                interval=settings.recovery_interval,
+                look=partial(_resume, ledger, inbox),
+            )
+            census = Census(repositories, identities.repo_now, interval=settings.census_interval)
+            checks = [identities.trouble, *([recovery.trouble] if settings.recovery_interval else [])]
+            await _listen(listener, settings, inbox, relaying.exchange, checks)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_resume, ledger, inbox)
                 tasks.start_soon(worker.run)
                 tasks.start_soon(_prune, inbox)
+                if settings.recovery_interval:
+                    tasks.start_soon(recovery.run)
+                if settings.census_interval:
+                    tasks.start_soon(census.run)
                 if settings.supervision.watchdog:
                     tasks.start_soon(_heartbeat, systemd, inbox, settings.supervision.watchdog / 2)
                 systemd.ready(SERVING)
@@ -256,7 +296,7 @@ async def _handle(
         return Context(repo, ledger, live.words, identities.approving(repository), live.ceiling, forgetful=True)
 
     worker = Worker(inbox, context, route=partial(handlers.route, ceiling=live.ceiling))
-    async with _relaying(live, storage, identities) as relaying:
+    async with _relaying(live, storage, identities.repo) as relaying:
         await _accept(inbox, relaying.exchange, delivery)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
@@ -301,16 +341,16 @@ class Relaying:
 
 
 @asynccontextmanager
-async def _relaying(live: Live, storage: Storage, identities: Identities) -> AsyncIterator[Relaying]:
+async def _relaying(live: Live, storage: Storage, repos: Repos) -> AsyncIterator[Relaying]:
     """The relay sends what is owed, and the exchange routes what has no route yet."""
     settings = live.settings
     line = _wire(settings)
     try:
         outbox = Outbox(storage)
-        configs = Configs(storage, Hub(identities.repo), allowed_hosts=settings.relay_allowed_hosts)
+        configs = Configs(storage, Hub(repos), allowed_hosts=settings.relay_allowed_hosts)
         relay = Relay(line, outbox, pace=Pace(grace=LETTERS_END), observe=_observe)
         serves = lambda slug: live.ceiling.serves(slug)  # noqa: E731 - the ceiling of that time
-        exchange = Exchange(relay, outbox, configs, storage, identities.repo, serves=serves)
+        exchange = Exchange(relay, outbox, configs, storage, repos, serves=serves)
         async with relay.running(), exchange.running():
             yield Relaying(exchange, configs, line)
     except BaseExceptionGroup as group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
@@ -47,6 +47,7 @@ DEAD_RETENTION = 8  # times as long, for what people may want to look at
 STALE = 300.0  # seconds; work that could be done and lies about for so long means that nobody does it
 
 OWN = "own-"  # how the ids of our own work begin
+NEWEST = 100  # deliveries that tell which webhook is ours
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -109,6 +110,30 @@ class Inbox:
             except (Unreadable, events.Malformed):
                 continue
         return found
+
+    async def known(self, deliveries: Collection[str]) -> frozenset[str]:
+        """Those of the deliveries that are in the journal."""
+        return await self._storage.known(deliveries)
+
+    async def kept(self, lane: str) -> list[tuple[str, dict[str, Any]]]:
+        """All that the journal has of a lane, in its order: events and payloads; what is unreadable is left out."""
+        found = []
+        for name, headers, body in await self._storage.lane(lane):
+            try:
+                found.append((name, payload(headers, body)))
+            except Unreadable:
+                continue
+        return found
+
+    async def hooks(self, repository: int) -> frozenset[int]:
+        """The numbers of the webhooks that brought the newest deliveries about a repository."""
+        found = set()
+        for one in await self._storage.deliveries(limit=NEWEST):
+            stored = await self._storage.fetch(one.delivery) if one.lane.split("/")[0] == str(repository) else None
+            values = {name.lower(): value for name, value in stored[0]} if stored else {}
+            number = values.get("x-github-hook-id", "")
+            found |= {int(number)} if number.isascii() and number.isdecimal() else set()
+        return frozenset(found)
 
     async def extend(self, owner: str, seqs: Iterable[int]) -> frozenset[int]:
         """The items that are still the owner's, for another lease."""

@@ -50,6 +50,8 @@ KEYS: Final[Mapping[str, tuple[str, Shape]]] = {
     "relay.allowedNetworks": ("TELEFONISTKA_RELAY_ALLOWED_NETWORKS", LIST),
     "relay.insecureTls": ("TELEFONISTKA_RELAY_INSECURE_TLS", SWITCH),
     "relay.caFile": ("TELEFONISTKA_RELAY_CA_FILE", TEXT),
+    "recovery.interval": ("TELEFONISTKA_RECOVERY_INTERVAL", TEXT),
+    "census.interval": ("TELEFONISTKA_CENSUS_INTERVAL", TEXT),
     "storage.url": ("TELEFONISTKA_STORAGE_URL", TEXT),
     "storage.maxAge": ("TELEFONISTKA_STORAGE_MAX_AGE", TEXT),
     "storage.maxSize": ("TELEFONISTKA_STORAGE_MAX_SIZE", TEXT),

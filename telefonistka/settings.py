@@ -30,6 +30,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 PORT = 8080
 MAX_AUTO_MERGE_DELETIONS = 50  # files of one promotion
+RECOVERY_INTERVAL = 300.0  # seconds
+CENSUS_INTERVAL = 60.0  # seconds, as the original
 MAX_AGE = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days
 SPANS = 8192  # that wait for their export at most; a push to a hundred endpoints, eighty times
 MAX_SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
@@ -124,6 +126,8 @@ class Settings:
     relay_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # by host; "" is every other host
     storage_max_age: float = MAX_AGE  # seconds that a delivery is kept after its end
     storage_max_size: int = MAX_SIZE  # bytes
+    recovery_interval: float = RECOVERY_INTERVAL  # seconds; 0: never
+    census_interval: float = CENSUS_INTERVAL  # seconds; 0: never
     templates_path: Path | None = None  # the operator's own words
     status_url_template: Path | None = None  # where commit statuses lead
     supervision: Supervision = Supervision()
@@ -267,6 +271,8 @@ class _Reading:
             templates_path=self._directory("TEMPLATES_PATH"),
             status_url_template=self._path("CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"),
             supervision=self._supervision(),
+            recovery_interval=self._seconds("TELEFONISTKA_RECOVERY_INTERVAL", RECOVERY_INTERVAL),
+            census_interval=self._seconds("TELEFONISTKA_CENSUS_INTERVAL", CENSUS_INTERVAL),
             storage_max_age=self._seconds("TELEFONISTKA_STORAGE_MAX_AGE", MAX_AGE),
             storage_max_size=self._count("TELEFONISTKA_STORAGE_MAX_SIZE", MAX_SIZE >> 20) << 20,
             promotion_auto_merge=self._switch("TELEFONISTKA_PROMOTION_AUTO_MERGE", default=True),

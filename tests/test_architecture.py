@@ -37,10 +37,16 @@ ARROWS = {
     "exchange": {
         "relay", "wire", "outbox", "configs", "inbox", "github", "core", "storage", "errors", "telemetry",
     },
+    "repositories": {"ledger", "core", "storage", "errors", "telemetry"},
+    "recovery": {
+        "github", "inbox", "exchange", "ledger", "repositories", "handlers", "core", "storage", "errors", "telemetry",
+    },
+    "census": {"github", "repositories", "core", "storage", "errors", "telemetry"},
     "server": {"inbox", "exchange", "core", "errors", "telemetry", "storage"},
     "admin": {"inbox", "exchange", "core", "storage", "telemetry"},
     "daemon": {
-        "server", "admin", "worker", "exchange", "relay", "wire", "outbox", "configs", "inbox", "ledger",
+        "server", "admin", "worker", "recovery", "census", "repositories",
+        "exchange", "relay", "wire", "outbox", "configs", "inbox", "ledger",
         "storage", "github", "handlers", "core", "settings", "live", "supervisor",
         "telemetry", "errors",
     },

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -154,6 +154,11 @@ class Client(gidgethub.GitHubAPI):
     def clock(self) -> Clock:
         return self.limits.clock
 
+    @property
+    def now(self) -> float:
+        """GitHub's time in seconds since 1970, as its last answer has it."""
+        return self._time_in(self.heard)
+
     async def sleep(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
 
@@ -178,7 +183,7 @@ class Client(gidgethub.GitHubAPI):
         status, answered, body = await self._request("GET", url, headers | ({"if-none-match": etag} if etag else {}))
         return None if status == HTTPStatus.NOT_MODIFIED else (orjson.loads(body), answered.get("etag", ""))
 
-    async def pages(self, path: str, *, named: bool = False) -> AsyncIterator[Any]:
+    async def pages(self, path: str, *, named: bool = False) -> AsyncGenerator[Any, None]:
         """Every item of every page."""
         for wait in (*NAMED_WAITS, None) if named else (None,):
             seen = False
@@ -317,13 +322,13 @@ class Client(gidgethub.GitHubAPI):
             reset = float(answer.headers["x-ratelimit-reset"])
         except (KeyError, ValueError):
             return None
-        wait = min(LONGEST, max(1.0, reset - self._now_at(answer) + 1))
+        wait = min(LONGEST, max(1.0, reset - self._time_in(answer.headers) + 1))
         return Bucket(limit, remaining, self.clock.monotonic() + wait)
 
-    def _now_at(self, answer: Answer) -> float:
+    def _time_in(self, headers: Mapping[str, str]) -> float:
         """GitHub's own time, so that our clock may be wrong."""
         try:
-            return parsedate_to_datetime(answer.headers["date"]).timestamp()
+            return parsedate_to_datetime(headers["date"]).timestamp()
         except (KeyError, ValueError):
             return self.clock.wall()
 

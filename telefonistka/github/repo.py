@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 from urllib.parse import quote
@@ -90,6 +91,44 @@ query OpenPromotions($owner: String!, $name: String!, $base: String!, $after: St
   repository(owner: $owner, name: $name) {
     pullRequests(states: OPEN, labels: ["promotion"], baseRefName: $base, first: 50, after: $after) {
       nodes { number headRefName headRefOid isCrossRepository body author { login } }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+"""
+
+# The newest first, so that a look at the last minutes is one page.
+MERGES = """
+query Merges($owner: String!, $name: String!, $after: String) {
+  repository(owner: $owner, name: $name) {
+    defaultBranchRef { name }
+    pullRequests(states: MERGED, first: 100, after: $after, orderBy: {field: UPDATED_AT, direction: DESC}) {
+      nodes {
+        number
+        title
+        body
+        updatedAt
+        mergedAt
+        baseRefName
+        baseRefOid
+        headRefName
+        headRefOid
+        mergeCommit { oid }
+        author { __typename login }
+      }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+"""
+
+CENSUS = """
+query Census($owner: String!, $name: String!, $context: String!, $after: String) {
+  repository(owner: $owner, name: $name) {
+    promotions: pullRequests(states: OPEN, labels: ["promotion"], first: 1) { totalCount }
+    pullRequests(states: OPEN, first: 100, after: $after) {
+      totalCount
+      nodes { commits(last: 1) { nodes { commit { status { context(name: $context) { state createdAt } } } } } }
       pageInfo { hasNextPage endCursor }
     }
   }
@@ -254,6 +293,40 @@ class Promoting:
     head_ref: str
     head_sha: Sha
     body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """A pull request that was merged, as a webhook would have told of it."""
+
+    number: int
+    at: float  # seconds since 1970
+    title: str
+    body: str
+    author: str
+    base_ref: str
+    base_sha: Sha
+    head_ref: str
+    head_sha: Sha
+    merge_sha: Sha | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merges:
+    """What was merged lately, the oldest first, and the moment up to which this is all, by GitHub's clock."""
+
+    default_branch: str
+    until: float
+    merges: tuple[Merge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many pull requests are open, and since when our status is pending on those where it is."""
+
+    open: int
+    promotions: int  # by their label
+    pending: tuple[float, ...]  # seconds since 1970
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -553,6 +626,36 @@ class Repo:
             known = {one: data[f"p{one}"] for one in some}
             found |= {one: pull["mergeable"] for one, pull in known.items() if pull and pull["state"] == "OPEN"}
         return found
+
+    async def merges(self, since: float) -> Merges:
+        """What was merged from this moment on, into any branch."""
+        found: dict[int, Merge] = {}  # by number: one that is updated meanwhile is on two pages
+        after, until = None, None
+        while True:
+            page = await self._query(MERGES, named=False, after=after)
+            until = self._client.now if until is None else until
+            default = (page["defaultBranchRef"] or {}).get("name", "")
+            pulls = page["pullRequests"]
+            # A merge is an update, so nothing behind one that was not updated since was merged since.
+            lately = [one for one in pulls["nodes"] if _time(one["updatedAt"]) >= since]
+            found |= {merge.number: merge for merge in map(_merge, lately) if merge.at >= since}
+            if len(lately) < len(pulls["nodes"]) or not pulls["pageInfo"]["hasNextPage"]:
+                merges = sorted(found.values(), key=lambda merge: (merge.at, merge.number))
+                return Merges(default, until, tuple(merges))
+            after = pulls["pageInfo"]["endCursor"]
+
+    async def census(self, context: str) -> Census:
+        """The open pull requests, counted; one call for a hundred of them."""
+        after, pending = None, []
+        while True:
+            page = await self._query(CENSUS, named=False, context=context, after=after)
+            pulls = page["pullRequests"]
+            heads = [commit["commit"] for node in pulls["nodes"] for commit in node["commits"]["nodes"]]
+            found = [(head["status"] or {}).get("context") for head in heads]
+            pending += [_time(one["createdAt"]) for one in found if one and one["state"] == "PENDING"]
+            if not pulls["pageInfo"]["hasNextPage"]:
+                return Census(pulls["totalCount"], page["promotions"]["totalCount"], tuple(pending))
+            after = pulls["pageInfo"]["endCursor"]
 
     async def branch(self, name: str) -> Sha | None:
         """Where a branch points to, None where there is no such branch."""
@@ -1081,6 +1184,28 @@ def _annotation(remark: Annotation) -> dict[str, Any]:
 
 def _login(account: Mapping[str, Any] | None) -> str | None:
     return str(account["login"]) if account else None
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _merge(node: Mapping[str, Any]) -> Merge:
+    author = node["author"]
+    login = "ghost" if author is None else author["login"]
+    return Merge(
+        number=node["number"],
+        at=_time(node["mergedAt"]),
+        title=node["title"],
+        body=node["body"],
+        # GraphQL leaves out the ending that webhooks and REST give the account of an App.
+        author=f"{login}[bot]" if author and author["__typename"] == "Bot" else login,
+        base_ref=node["baseRefName"],
+        base_sha=Sha(node["baseRefOid"]),
+        head_ref=node["headRefName"],
+        head_sha=Sha(node["headRefOid"]),
+        merge_sha=Sha(node["mergeCommit"]["oid"]) if node["mergeCommit"] else None,
+    )
 
 
 def _pull(answer: Mapping[str, Any]) -> Pull:

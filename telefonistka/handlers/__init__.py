@@ -84,9 +84,13 @@ OF_THE_HEAD = frozenset({"check", "ceiling", "drift", "plan"})
 
 def supersedes(newer: Event, older: Event, handler: Handler) -> bool:
     """Whether what a handler would do for one event is needless because of a later one of the same lane."""
+    return handler.name in OF_THE_HEAD and overtakes(newer, older)
+
+
+def overtakes(newer: Event, older: Event) -> bool:
+    """Whether the pull request has another head since, or came to its end."""
     return (
-        handler.name in OF_THE_HEAD
-        and isinstance(older, PullRequest)
+        isinstance(older, PullRequest)
         and older.action in CHANGES
         and isinstance(newer, PullRequest)
         and newer.action in {*CHANGES, "closed"}

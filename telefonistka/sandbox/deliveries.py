@@ -126,6 +126,8 @@ def post(box: Box, delivery: Delivery) -> None:
     """The delivery is logged and leaves in the background, or goes wrong as the test asked."""
     assert box.tasks is not None, "deliveries are sent while the sandbox runs"
     box.deliveries[delivery.id] = delivery
+    if box.post.throttles():
+        delivery.throttled_at = now()
     if box.post.drops():
         delivery.status, delivery.status_code = UNREACHABLE
         return

@@ -28,6 +28,7 @@ class Post:
     drop_percent: float = 0.0
     duplicate: int = 0
     duplicate_percent: float = 0.0
+    throttle: int = 0  # held back by GitHub for a moment, which its log tells
     reorder: int = 0  # held back until all of them are there, then sent the last one first
     seed: int = 0
     under_way: int = field(default=0, init=False)
@@ -74,6 +75,13 @@ class Post:
             self.duplicate -= 1
             return True
         return self._dice.random() * 100 < self.duplicate_percent
+
+    def throttles(self) -> bool:
+        """Whether the next delivery is held back."""
+        if not self.throttle:
+            return False
+        self.throttle -= 1
+        return True
 
     def ready(self, delivery: Delivery) -> list[Delivery]:
         """What may be sent now that this delivery is there, in the order to keep."""

@@ -7,7 +7,7 @@ an engine for several replicas keeps the same promises. Time is always an argume
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Protocol
@@ -224,6 +224,12 @@ class Storage(Protocol):
 
     async def behind(self, lane: str, seq: int) -> Sequence[tuple[str, Headers, bytes]]:
         """What waits in a lane behind an item: each one's event, headers and body."""
+
+    async def lane(self, lane: str) -> Sequence[tuple[str, Headers, bytes]]:
+        """All that is kept of a lane, ended or not, in its order: each one's event, headers and body."""
+
+    async def known(self, deliveries: Collection[str]) -> frozenset[str]:
+        """Those of the deliveries that are kept."""
 
     async def extend(self, owner: str, seqs: Iterable[int], *, lease: float, now: float) -> frozenset[int]:
         """Renews leases; the items that still belong to the owner."""

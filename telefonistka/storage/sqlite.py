@@ -14,7 +14,7 @@ import queue
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -389,11 +389,17 @@ class SQLite:
 
     async def behind(self, lane: str, seq: int) -> Sequence[tuple[str, Headers, bytes]]:
         asked = "SELECT event, headers, body FROM inbox WHERE lane = ? AND seq > ? AND state < 2 ORDER BY seq"
+        return await self._read(lambda c: _events(c.execute(asked, (lane, seq))))
 
-        def job(c: sqlite3.Connection) -> Sequence[tuple[str, Headers, bytes]]:
-            return [(event, letters.headers(headers), body) for event, headers, body in c.execute(asked, (lane, seq))]
+    async def lane(self, lane: str) -> Sequence[tuple[str, Headers, bytes]]:
+        # No index serves this: it is asked only of merges that nothing came of, which are few.
+        asked = "SELECT event, headers, body FROM inbox WHERE lane = ? ORDER BY seq"
+        return await self._read(lambda c: _events(c.execute(asked, (lane,))))
 
-        return await self._read(job)
+    async def known(self, deliveries: Collection[str]) -> frozenset[str]:
+        asked = "SELECT id FROM inbox WHERE id IN (SELECT value FROM json_each(?))"
+        wanted = orjson.dumps(list(deliveries)).decode()
+        return await self._read(lambda c: frozenset(id_ for (id_,) in c.execute(asked, (wanted,))))
 
     async def extend(self, owner: str, seqs: Iterable[int], *, lease: float, now: float) -> frozenset[int]:
         wanted = tuple(seqs)
@@ -556,6 +562,10 @@ class SQLite:
 def _changed(c: sqlite3.Connection, change: str, values: tuple[object, ...], owner: str, seq: int) -> bool:
     """The owner's item is changed; False: it is not the owner's."""
     return c.execute(f"UPDATE inbox SET {change} {OWNED}", (*values, seq, owner)).rowcount == 1  # noqa: S608
+
+
+def _events(rows: Iterable[tuple[str, bytes, bytes]]) -> Sequence[tuple[str, Headers, bytes]]:
+    return [(event, letters.headers(headers), body) for event, headers, body in rows]
 
 
 def _rearm(c: sqlite3.Connection, seq: int, now: float) -> None:

@@ -39,6 +39,14 @@ _upstream = Counter(
     ["status", "method", "url"],
 )
 
+_open_prs = Gauge("telefonistka_github_open_prs", "Open pull requests", ["repo_slug"])
+_open_promotions = Gauge("telefonistka_github_open_promotion_prs", "Open ones with our label", ["repo_slug"])
+_open_pending = Gauge(
+    "telefonistka_github_open_prs_with_pending_telefonistka_checks",
+    "Open ones on which our commit status has been pending for 20 minutes",
+    ["repo_slug"],
+)
+
 # Ours.
 
 _deliveries = Counter("telefonistka_deliveries", "Deliveries by what became of them at the door", ["event", "result"])
@@ -72,6 +80,12 @@ _relay_unrouted = Counter("telefonistka_relay_unrouted", "Deliveries given up be
 _config_broken = Gauge("telefonistka_config_broken", "1 while an earlier configuration is in use", ["repo_slug"])
 
 _spans = Counter("telefonistka_spans", "Spans of traces by what became of them", ["result"])
+_sweeps = Counter("telefonistka_recovery_sweeps", "Sweeps for what never arrived, by how they ended", ["result"])
+_swept = Gauge("telefonistka_recovery_last_sweep_timestamp_seconds", "When the last complete sweep ended, Unix time")
+_lag = Gauge("telefonistka_recovery_lag_seconds", "Age of the oldest delivery in GitHub's log that we cannot fetch")
+_missed = Counter("telefonistka_recovery_missed_deliveries", "Deliveries fetched from GitHub's log", ["event"])
+_missed_merges = Counter("telefonistka_recovery_missed_merges", "Merges that no delivery told of")
+_throttled = Counter("telefonistka_recovery_throttled_deliveries", "Deliveries that GitHub held back")
 
 _known: set[str] = set()
 _endpoints: set[str] = set()
@@ -183,6 +197,39 @@ def configuration(repo_slug: str, *, is_broken: bool) -> None:
 def spans(result: str, count: int) -> None:
     """So many spans were exported, failed to be, or were dropped because too many waited."""
     _spans.labels(result).inc(count)
+
+
+def recovery_sweep(*, complete: bool, at: float, lag: float) -> None:
+    """A sweep ended; `lag` is the age in seconds of the oldest delivery that it could not fetch."""
+    _sweeps.labels("complete" if complete else "incomplete").inc()
+    _lag.set(lag)
+    if complete:
+        _swept.set(at)
+
+
+def recovery_missed(event: str) -> None:
+    """A delivery that never arrived was journalled from GitHub's log."""
+    _missed.labels(event if event in EVENTS else OTHER).inc()
+
+
+def recovery_missed_merge() -> None:
+    """A merge was journalled that no delivery told of."""
+    _missed_merges.inc()
+
+
+def recovery_throttled(count: int) -> None:
+    """GitHub held so many deliveries back."""
+    _throttled.inc(count)
+
+
+def census(counts: Iterable[tuple[str, int, int, int]]) -> None:
+    """By repository: open pull requests, open promotions, and those whose status has been pending for too long."""
+    gauges = (_open_prs, _open_promotions, _open_pending)
+    for gauge in gauges:
+        gauge.clear()
+    for slug, *numbers in counts:
+        for gauge, number in zip(gauges, numbers, strict=True):
+            gauge.labels(_bounded(slug)).set(number)
 
 
 def render() -> bytes:

@@ -124,6 +124,16 @@ def journal() -> AbstractContextManager[Span]:
     return _span("journal", "PRODUCER")
 
 
+def rounds(name: str) -> AbstractContextManager[Span]:
+    """What is asked of GitHub now and then, without any event: `sweep` and `census`."""
+    return _span(name, "INTERNAL", root=True)
+
+
+def recovered() -> AbstractContextManager[Span]:
+    """A delivery that never arrived is fetched: the root of its trace."""
+    return _span("recover", "INTERNAL", root=True)
+
+
 def route(headers: Headers) -> AbstractContextManager[Span]:
     """The relay learns where a delivery goes, later than its request."""
     return _span("route", "INTERNAL", parent=_carried_by(headers))

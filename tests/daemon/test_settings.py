@@ -62,10 +62,12 @@ def test_an_empty_variable_is_not_set() -> None:
         "OTEL_TRACES_EXPORTER",
         "STATE_DIRECTORY",
         "TELEFONISTKA_ADMIN_LISTEN",
+        "TELEFONISTKA_CENSUS_INTERVAL",
         "TELEFONISTKA_GITHUB_CA_FILE",
         "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL",
         "TELEFONISTKA_GITHUB_WRITE_INTERVAL",
         "TELEFONISTKA_LISTEN",
+        "TELEFONISTKA_RECOVERY_INTERVAL",
         "TELEFONISTKA_RELAY_ALLOWED_HOSTS",
         "TELEFONISTKA_RELAY_ALLOWED_NETWORKS",
         "TELEFONISTKA_RELAY_CA_FILE",
@@ -172,6 +174,8 @@ def test_where_state_is_kept(tmp_path: Path) -> None:
         {"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"},
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
         {"TELEFONISTKA_STORAGE_MAX_AGE": "long"},
+        {"TELEFONISTKA_RECOVERY_INTERVAL": "-1"},
+        {"TELEFONISTKA_CENSUS_INTERVAL": "now and then"},
         {"TELEFONISTKA_STORAGE_MAX_SIZE": "1 GB"},
     ],
     ids=str,
@@ -290,6 +294,13 @@ def test_how_much_is_kept_is_the_operators_choice() -> None:
     """In seconds, and in megabytes."""
     found = read(TELEFONISTKA_STORAGE_MAX_AGE="86400", TELEFONISTKA_STORAGE_MAX_SIZE="100")
     assert (found.storage_max_age, found.storage_max_size) == (86400.0, 100 << 20)
+
+
+def test_how_often_github_is_asked_is_the_operators_choice() -> None:
+    """In seconds; nought is never."""
+    found = read(TELEFONISTKA_RECOVERY_INTERVAL="0", TELEFONISTKA_CENSUS_INTERVAL="600")
+    assert (found.recovery_interval, found.census_interval) == (0.0, 600.0)
+    assert (read().recovery_interval, read().census_interval) == (300.0, 60.0)
 
 
 def test_the_operators_words_stand_in_a_directory(tmp_path: Path) -> None:

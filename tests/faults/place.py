@@ -162,6 +162,9 @@ class Daemon:
             "TELEFONISTKA_STATE_DIR": str(self.directory / "state"),
             "TELEFONISTKA_GITHUB_WRITE_INTERVAL": "0",
             "TELEFONISTKA_GITHUB_NOTIFY_INTERVAL": "0",
+            # They ask GitHub now and then, where a run's calls are counted.
+            "TELEFONISTKA_CENSUS_INTERVAL": "0",
+            "TELEFONISTKA_RECOVERY_INTERVAL": "0",
             **self.credentials,
         }
 
