@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 
+import anyio
 import orjson
 import pytest
 import structlog
@@ -138,3 +139,16 @@ def test_the_form_of_the_log_can_be_chosen(stream: io.StringIO, form: str, *, is
     assert text.startswith("{") is is_json
     assert "seen" in text
     assert "\x1b" not in text
+
+
+async def test_a_task_that_outlives_its_cause_has_none_of_its_fields(stream: io.StringIO) -> None:
+    """It goes on with what others caused; a task beside it has them."""
+
+    async def say(text: str) -> None:
+        log.warning(text)
+
+    async with anyio.create_task_group() as tasks:
+        with telemetry.bound(delivery="1"):
+            tasks.start_soon(say, "beside")
+            telemetry.apart(tasks.start_soon, say, "apart")
+    assert {line["event"]: line.get("delivery") for line in lines(stream)} == {"beside": "1", "apart": None}
