@@ -12,6 +12,8 @@ function of `core/`, and carries out the value that it returns.
                    └─► worker ─┬─► inbox
                                └─► handlers ─┬─► github ─► core ─► errors
                                              └─► ledger ─► storage
+    daemon ─► live, supervisor: what a reload replaces; systemd
+    cli, daemon ─► settings ─► serverfile
     cli ─► bump, doctor, registration ─► github, relay
     sandbox: a local GitHub over real git, for trying things out and for the tests
 

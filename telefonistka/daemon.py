@@ -46,7 +46,7 @@ from telefonistka.telemetry import log
 from telefonistka.wire import Policy, Wire
 from telefonistka.worker import Worker
 
-# Together with the server's own seconds below the ten that a supervisor may give us.
+# Together below the ten that a supervisor may give us; the listeners close within the first ones.
 CALLS_END = 5.0  # seconds for API calls under way when we stop; most take one
 LETTERS_END = 2.0  # seconds for what the relay has in flight when we stop
 WORK_ENDS = 0.5  # seconds for what runs without calls, such as storing an outcome
@@ -237,8 +237,9 @@ async def _serve(
                 systemd.stopping()
                 worker.stop()
                 gate.close()
+                calls_end = anyio.current_time() + CALLS_END
                 await listener.aclose()
-                with anyio.move_on_after(CALLS_END):
+                with anyio.CancelScope(deadline=calls_end):
                     await gate.quiet()
                 with anyio.move_on_after(WORK_ENDS):
                     await worker.idle()

@@ -188,6 +188,7 @@ class _Reading:
         self._environ = environ
         self._problems: list[str] = []
         self._given = self._server_file()
+        self._credentials = self._credentials_directory()
 
     def _server_file(self) -> Mapping[str, Given]:
         """What the server file gives, by variable."""
@@ -316,14 +317,24 @@ class _Reading:
         """What is in the credential's file, which may have another name; nothing where there is no such file."""
         variable = _naming(credential)
         named = self._text(variable)
-        directory = self._text("CREDENTIALS_DIRECTORY")
-        path = _credential_file(directory, named or credential)
+        path = _credential_file(self._credentials, named or credential)
         if path is not None:
             return self._contents(path, f"the credential {path.name}")
         if named:
             # Not the name: who puts the secret itself in its place shall not find it in the log.
             self._wrong(variable, "names no file of $CREDENTIALS_DIRECTORY. Set it to one's name, or leave it out.")
         return ""
+
+    def _credentials_directory(self) -> Path | None:
+        """Where the secrets are files; None: nowhere."""
+        name = "CREDENTIALS_DIRECTORY"
+        text = self._text(name)
+        if not text or not os.path.isdir(text):
+            return None
+        if not os.access(text, os.R_OK | os.X_OK):
+            self._wrong(name, f"is {text!r}, which cannot be read. Let the daemon's user read it.")
+            return None
+        return Path(text)
 
     def _contents(self, path: Path, what: str) -> str:
         try:
@@ -513,12 +524,11 @@ class _Reading:
 
     def _relay_secrets(self) -> dict[str, bytes]:
         """The credentials `relay-secret` and `relay-secret-<host>`."""
-        directory = self._text("CREDENTIALS_DIRECTORY")
-        if not directory or not Path(directory).is_dir():
+        if self._credentials is None:
             return {}
         named = self._text(_naming("relay-secret")) or "relay-secret"
         found = {}
-        for path in sorted(Path(directory).iterdir()):
+        for path in sorted(self._credentials.iterdir()):
             name = path.name.removeprefix(OF_A_DIRECTORY)
             host = name.removeprefix(named).removeprefix("-").lower()
             if name != named and not name.startswith(f"{named}-"):
@@ -623,9 +633,9 @@ def _naming(credential: str) -> str:
     return f"TELEFONISTKA_CREDENTIALS_{credential.upper().replace('-', '_')}"
 
 
-def _credential_file(directory: str, name: str) -> Path | None:
+def _credential_file(directory: Path | None, name: str) -> Path | None:
     """The file of that name, or as systemd names it where it loads a directory; None: there is none."""
-    if not directory or "/" in name:
+    if directory is None or "/" in name:
         return None
     paths = (Path(directory, name), Path(directory, OF_A_DIRECTORY + name))
     return next((path for path in paths if path.is_file()), None)

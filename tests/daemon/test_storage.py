@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telefonistka.inbox import Inbox
 from telefonistka.storage import (
     Acceptance,
     Delivery,
@@ -27,7 +28,7 @@ from telefonistka.storage import (
     sqlite,
 )
 from telefonistka.storage.sqlite import SQLite
-from tests.daemon.values import delivery
+from tests.daemon.values import Clock, delivery
 
 NOW = 1_700_000_000.0
 LEASE = 60.0
@@ -213,6 +214,15 @@ async def test_old_work_is_forgotten_and_dead_letters_are_kept(storage: Storage)
     assert await storage.prune(Retention(before=NOW + 10, dead_before=NOW, size=1 << 30)) == 1
     backlog = await storage.backlog(now=NOW)
     assert (backlog.items[State.DONE], backlog.items[State.DEAD]) == (1, 1)
+
+
+async def test_how_much_is_kept_can_change(inbox: Inbox, clock: Clock, storage: Storage) -> None:
+    """For the next time that something is forgotten."""
+    await inbox.accept(delivery("1"), work=False)
+    clock.passes(3600)
+    assert await inbox.prune() == 0
+    inbox.retain(60, 1 << 30)
+    assert await inbox.prune() == 1
 
 
 async def test_the_backlog_tells_since_when_work_lies_about(storage: Storage) -> None:

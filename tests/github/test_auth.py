@@ -21,6 +21,7 @@ from telefonistka.github import Forbidden, auth
 from telefonistka.github.auth import App, Token
 from telefonistka.github.client import Client
 from telefonistka.github.endpoint import Endpoint
+from telefonistka.github.limits import Pacing
 from tests.github.scripted import Asked, Reply, Scripted, Stopwatch, identity
 
 THING = "/repos/acme/iac/thing"
@@ -108,6 +109,38 @@ async def test_an_app_that_is_always_refused_stops_asking(github: Scripted, watc
         with pytest.raises(Forbidden, match="private key"):
             await (await us.client("acme", "iac", 7)).get(THING)
     assert github.count(MINT) == 2
+
+
+async def test_whether_github_knows_us_is_what_it_said_last(github: Scripted, watch: Stopwatch, app: App) -> None:
+    """A token that was renewed in time is no trouble, and neither is what we may not do."""
+    mint = Mint(github)
+    answers = [Reply(401, {"message": "Bad credentials"}), Reply(), Reply(403, {"message": "No"})]
+    github.on(f"GET {THING}", *answers, Reply(401, {"message": "Bad credentials"}))
+    async with identity(github, app, watch) as us:
+        client = await us.client("acme", "iac", 7)
+        await client.get(THING)
+        assert (us.refused, mint.given) == (False, 2)
+        with pytest.raises(Forbidden):
+            await client.get(THING)
+        assert not us.refused
+        with pytest.raises(Forbidden):
+            await client.get(THING)
+        assert us.refused
+        github.on(f"GET {THING}", Reply())
+        await client.get(THING)
+        assert not us.refused
+
+
+async def test_another_pace_counts_for_the_next_write(github: Scripted, watch: Stopwatch) -> None:
+    """Of clients that are there already, and of later ones."""
+    github.on("POST /repos/acme/iac/git/refs", Reply(201))
+    async with identity(github, Token("t"), watch) as us:
+        client = await us.client("acme", "iac")
+        us.pace(Pacing(write=5, notify=5))
+        start = watch.now
+        for passed in (0, 5, 10):
+            await client.post("/repos/acme/iac/git/refs", data={})
+            assert watch.now - start == passed
 
 
 async def test_minting_is_repeated_after_a_passing_fault(github: Scripted, watch: Stopwatch, app: App) -> None:
