@@ -1,5 +1,7 @@
 # Everything that is needed is Python 3.11 or newer with venv, git and make.
 PYTHON ?= python3
+# Tests at once: half of their time is waiting.
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -12,7 +14,7 @@ test: $(VENV)/.tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST)
 
 fix: $(VENV)/.tests
 	$(BIN)/ruff check --fix

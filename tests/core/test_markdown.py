@@ -7,7 +7,7 @@ from collections.abc import Collection
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -129,7 +129,6 @@ def test_each_way_to_show_content_keeps_it_content(name: str) -> None:
 
 
 @given(NAMES, NAMES)
-@settings(deadline=None)
 @example("@scope", "a|b")
 def test_a_plan_of_hostile_names_is_text(one: str, other: str) -> None:
     """Components, paths, reasons, labels and files may be called anything."""
@@ -165,7 +164,6 @@ def test_a_plan_of_hostile_names_is_text(one: str, other: str) -> None:
 
 
 @given(NAMES, NAMES)
-@settings(deadline=None)
 @example("```\n</details>\n@alice", "-->")
 def test_a_drift_of_hostile_names_and_contents_is_text(one: str, other: str) -> None:
     """Whatever files are called and hold, whoever changed them."""
@@ -182,7 +180,6 @@ def test_a_drift_of_hostile_names_and_contents_is_text(one: str, other: str) -> 
 
 
 @given(NAMES, NAMES)
-@settings(deadline=None)
 def test_what_else_is_said_of_hostile_names_is_text(one: str, other: str) -> None:
     finding = Finding(file=one, line=1, column=1, severity=Severity.ERROR, message=other)
     judge(WORDS.broken_config([finding]), marks=kind("broken_config"))

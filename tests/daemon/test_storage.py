@@ -250,7 +250,7 @@ async def test_a_lock_has_one_owner(storage: Storage) -> None:
     assert await storage.lock("refs/1", "c", lease=10, now=NOW + 15)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lanes=st.lists(st.sampled_from("abc"), min_size=1, max_size=12),
     chances=st.lists(st.sampled_from(["finish", "postpone", "bury", "lose"]), max_size=40),

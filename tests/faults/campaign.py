@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -79,9 +79,14 @@ def kills(
     module: str = DAEMON,
     whens: Sequence[When] = WHENS,
     ending: str | tuple[str, ...] = "",
+    reads: bool = True,
 ) -> list[Job]:
-    """A run for every call whose name has that ending, and every `when` of its kill."""
-    chosen = [(n, call) for n, call in enumerate(wanted.calls, 1) if call.endswith(ending)]
+    """A run for every call whose name has that ending, those that only read included or not, and every `when`."""
+    chosen = [
+        (n, call)
+        for n, call in enumerate(wanted.calls, 1)
+        if call.endswith(ending) and (reads or not READS.match(call))
+    ]
     return [
         partial(killed, scenario, directory / f"kill-{n}-{when}", wanted, n, when, module=module)
         for n, call in chosen
@@ -94,12 +99,14 @@ def losses(scenario: Scenario, directory: Path, wanted: Clean) -> list[Job]:
     return [partial(lost, scenario, directory / f"door-{n}", wanted, moment) for n, moment in enumerate(MOMENTS)]
 
 
-def answers(scenario: Scenario, directory: Path, wanted: Clean, *, reads: bool = True) -> list[Job]:
-    """A run for every kind of bad answer and every call, those that only read included or not."""
+def answers(
+    scenario: Scenario, directory: Path, wanted: Clean, *, reads: bool = True, faults: Collection[str] = ANSWERS.keys()
+) -> list[Job]:
+    """A run for each of these bad answers and every call, those that only read included or not."""
     chosen = [n for n, call in enumerate(wanted.calls, 1) if reads or not READS.match(call)]
     return [
         partial(answered, scenario, directory / f"answer-{number}-{n}", wanted, n, fault)
-        for number, fault in enumerate(ANSWERS)
+        for number, fault in enumerate(faults)
         for n in chosen
     ]
 

@@ -30,8 +30,8 @@ DAEMON = "telefonistka"  # the module that is the daemon
 DRIFT = "<!-- telefonistka drift -->"
 ROOT = Path(__file__).parents[2]
 
-START = 20  # seconds for a daemon to be ready; it takes one
-PATIENCE = 45  # seconds for a run's work to end; a clean one takes one
+START = 120  # seconds for a daemon to be ready; it takes one
+PATIENCE = 180  # seconds for a run's work to end; a clean one takes one on an idle machine
 POLL = 0.02  # seconds
 # Below what the kernel gives to outgoing connections, so that nobody takes the port while the daemon is down.
 PORTS = range(20_000, 32_000)

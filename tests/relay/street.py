@@ -39,7 +39,7 @@ from tests.relay.sinks import HERE, Request, Sink
 SECRET = "It's a Secret to Everybody"
 QUICK = Pace(first=0.02, longest=0.2, probe=0.05, longest_probe=0.2, storage=0.02, grace=0.1)
 NOWHERE = "http://127.0.0.1:9"  # nobody listens there
-DEADLINE = 20
+DEADLINE = 60
 
 
 def rules(*lines: tuple[str, Sink], more: str = "") -> str:

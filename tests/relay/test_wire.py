@@ -332,7 +332,7 @@ captures = st.one_of(
 paths = st.lists(captures, min_size=1, max_size=4).map(lambda parts: "x/" + "/".join(parts))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(paths, min_size=1, max_size=12))
 def test_no_path_leads_to_another_host(paths: list[str]) -> None:
     """From a file's name to the address that is connected to, through a real client."""

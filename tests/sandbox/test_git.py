@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
 from typing import Any
 
 import anyio
@@ -170,19 +168,9 @@ async def test_bytes_that_are_no_text_survive(github: GitHub) -> None:
 
 
 async def test_a_hundred_thousand_entries_are_listed_and_the_rest_is_not(box: Box, github: GitHub) -> None:
-    """At GitHub's limits, in a few seconds."""
+    """At GitHub's limits."""
     files = {f"d{n // 1000:03}/f{n:06}": "same" for n in range(100_100)}
     big = scenes.repository(box, "acme", "big", files)
     big.switches.tree_limit_bytes = 100_000_000
-    started = time.perf_counter()
     shown = await github.ok("GET", "/repos/acme/big/git/trees/main?recursive=1")
-    assert time.perf_counter() - started < 10
     assert (len(shown["tree"]), shown["truncated"]) == (100_000, True)
-
-
-async def test_typical_calls_take_milliseconds(box: Box, github: GitHub) -> None:
-    """The tests make thousands of them."""
-    for n in range(20):
-        await github.branch(f"b{n}", {f"lab/f{n}": "x"})
-        await github.pull(f"b{n}")
-    assert statistics.median(call.ms for call in box.calls) < 15
