@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from telefonistka.core import commands
+from telefonistka.core.reviews import NOBODY, Awaited, Opinion
 from telefonistka.core.trees import Sha
 
 Payload = dict[str, Any]
@@ -65,6 +66,7 @@ class PullRequest:
     sender: str
     label: str = ""  # the one that was added or removed
     labels: tuple[str, ...] = ()  # that it has, sorted
+    awaited: Awaited = NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,9 @@ class Review:
 
     repository: Repository
     number: int
+    author: str
+    opinion: Opinion
+    awaited: Awaited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +193,31 @@ def _pull_request(payload: Payload) -> PullRequest:
         sender=_login(payload.get("sender")),
         label=(payload.get("label") or {}).get("name", ""),
         labels=tuple(sorted(label["name"] for label in pull.get("labels") or ())),
+        awaited=_awaited(pull),
     )
 
 
 def _review(payload: Payload) -> Review | Ignored:
-    if payload["review"]["state"] == "commented" or payload["action"] not in ("submitted", "dismissed"):
+    review, pull = payload["review"], payload["pull_request"]
+    if review["state"] == "commented" or payload["action"] not in ("submitted", "dismissed"):
         return Ignored("a review that neither approves nor refuses")
-    return Review(repository=_repository(payload), number=payload["pull_request"]["number"])
+    return Review(
+        repository=_repository(payload),
+        number=pull["number"],
+        author=_login(review.get("user")),
+        opinion=Opinion(review["id"], review["state"]),
+        awaited=_awaited(pull),
+    )
+
+
+def _awaited(pull: Payload) -> Awaited:
+    people = [one["login"] for one in pull.get("requested_reviewers") or ()]
+    teams = [one["slug"] for one in pull.get("requested_teams") or ()]
+    return Awaited(
+        asked=tuple(sorted({*people, *teams})),
+        draft=pull.get("draft") is True,
+        as_of=pull.get("updated_at") or "",
+    )
 
 
 def _status(payload: Payload) -> Checked | Ignored:

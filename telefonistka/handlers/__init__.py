@@ -49,6 +49,8 @@ MATTERS = frozenset(
 CHANGES = frozenset({"opened", "reopened", "synchronize"})
 # The same for what was open before; of a label that it is opened with an event of its own tells.
 RENEWS = CHANGES - {"opened"}
+# What changes for whose review it waits.
+ASKS = frozenset({"converted_to_draft", "ready_for_review", "review_requested", "review_request_removed"})
 # When one of our own pull requests comes to its end, or back from it.
 ENDS = frozenset({"closed", "reopened"})
 
@@ -71,6 +73,7 @@ FOLLOW = Handler("follow", result.follow, reports=False)
 PUSHED = Handler("pushed", conflict.pushed, reports=False)
 LOOK = Handler("look", conflict.look, reports=False)
 REBUILD = Handler("rebuild", conflict.rebuild, reports=False)
+REVIEWED = Handler("reviewed", result.reviewed, reports=False)
 COMMANDS = Handler("commands", commands.run, reports=False)
 CHECK = Handler("check", check.run, beside=True)
 CEILING = Handler("ceiling", ceilings.run, reports=False, beside=True)
@@ -104,7 +107,9 @@ def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
     match event:
         case PullRequest():
             return tuple(_of_pull(event, ceiling))
-        case Review() | Checked() | Waiting():
+        case Review():
+            return (AUTO_MERGE, REVIEWED)
+        case Checked() | Waiting():
             return (AUTO_MERGE,)
         case Progress():
             return (REPORT, RESULT)
@@ -131,6 +136,8 @@ def _of_pull(event: PullRequest, ceiling: Ceiling) -> Iterator[Handler]:
         yield CEILING
     if event.action in ENDS and _may_be_ours(event):
         yield FOLLOW
+    if event.action in ASKS and _may_be_ours(event):
+        yield REVIEWED
     if into_default and event.action in CHANGES:
         yield CHECK
     if into_default and event.action in {*CHANGES, DRIFT_ASKED}:

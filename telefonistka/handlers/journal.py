@@ -13,6 +13,7 @@ from enum import StrEnum
 from telefonistka.core.events import Repository
 from telefonistka.core.promotion import Plan, Promotion
 from telefonistka.core.results import Result, Standing
+from telefonistka.core.reviews import Reviews
 from telefonistka.core.trees import Oid, Sha
 from telefonistka.ledger import Ledger
 
@@ -268,6 +269,13 @@ class Journal:
         text = "\n".join((item.source_path, *item.targets)).encode("utf-8", "surrogateescape")
         return f"{self.repository}/{hashlib.sha256(text).hexdigest()}"
 
+    async def reviews(self, number: int) -> Reviews:
+        """What is known of the reviews of a pull request of ours."""
+        return await self.ledger.get("reviews", f"{self.repository}/{number}", Reviews) or Reviews()
+
+    async def put_reviews(self, number: int, reviews: Reviews) -> None:
+        await self.ledger.put("reviews", f"{self.repository}/{number}", reviews)
+
     async def told(self, source: int) -> bool:
         """Whether it may have been said on the merged pull request what came of it."""
         return await self.ledger.get("notice", f"{self.repository}/{source}", bool) or False
@@ -337,9 +345,11 @@ class Journal:
     async def _result(self, source: int, item: Promotion) -> Result:
         opened = await self.opened(source, item) or Opened()
         landing = origin = None
+        reviews = Reviews()
         if opened.pull is not None:
             landing, origin = await self.landing(opened.pull), await self.origin(opened.pull)
-        standing, reason = _standing(item, opened, landing, origin)
+            reviews = await self.reviews(opened.pull)
+        standing, reason = _standing(item, opened, landing, origin, reviews)
         notes = (opened.note.strip(" ()"), origin.note if origin is not None else "")
         return Result(
             source=item.source,
@@ -369,7 +379,9 @@ def _notes(item: Promotion, landing: Landing | None) -> Iterator[str]:
         yield f" (left to people: {item.held})"
 
 
-def _standing(item: Promotion, opened: Opened, landing: Landing | None, origin: Origin | None) -> tuple[Standing, str]:
+def _standing(
+    item: Promotion, opened: Opened, landing: Landing | None, origin: Origin | None, reviews: Reviews
+) -> tuple[Standing, str]:
     """Where a promotion stands, and for what it waits or why there is none."""
     if opened.pull is None:
         return (Standing.REFUSED, opened.refused) if opened.refused else (Standing.TO_COME, "")
@@ -393,4 +405,4 @@ def _standing(item: Promotion, opened: Opened, landing: Landing | None, origin: 
         return Standing.OPEN, "it conflicts with the default branch, which is for people to resolve"
     if item.auto_merge and item.held:
         return Standing.OPEN, f"left to people, because {item.held}"
-    return Standing.OPEN, "waits for people to review and merge it"
+    return Standing.OPEN, reviews.waits

@@ -16,6 +16,7 @@ from telefonistka.core.config import RepoConfig
 from telefonistka.core.events import PullRequest
 from telefonistka.core.lineage import Hop, Lineage
 from telefonistka.core.promotion import Plan, Promotion
+from telefonistka.core.reviews import Awaited
 from telefonistka.core.trees import Sha
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.github import Refused
@@ -347,6 +348,12 @@ class _Opening:
         pulls = await self.repo.pulls(branch)
         return next((pull for pull in pulls if pull.state == "open" or pull.head_sha == commit), None)
 
+    async def _await_reviews(self, number: int) -> None:
+        """It is known at once whose review it waits for, unless GitHub has told something newer."""
+        asked = tuple(sorted({one.rpartition("/")[2] for one in self.item.reviewers}))
+        known = await self.journal.reviews(number)
+        await self.journal.put_reviews(number, known.awaiting(Awaited(asked=asked)))
+
     def _lineage(self) -> Lineage:
         hop = Hop(self.item.source, self.item.targets)
         so_far = lineage.parse(self.event.body)
@@ -366,6 +373,7 @@ class _Opening:
         try:
             if self.item.reviewers:
                 await self.repo.request_reviewers(number, self.item.reviewers)
+                await self._await_reviews(number)
         except Refused as refused:
             note += f" (no review was requested: {refused.message})"
         await self._save(labelled=True, note=note)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from telefonistka.core.events import Progress, PullRequest
+from telefonistka.core.events import Progress, PullRequest, Review
 from telefonistka.handlers import notice
 from telefonistka.handlers.facts import Context, Done
 from telefonistka.handlers.journal import Fate, Journal, Origin
@@ -39,6 +39,23 @@ async def follow(event: PullRequest, given: Context) -> Done:
     for source in origin.sources:
         await given.later(Progress(repository=event.repository, number=source))
     return Done(f"#{event.number} is {fate}")
+
+
+async def reviewed(event: PullRequest | Review, given: Context) -> Done:
+    """A pull request of ours was reviewed, or a review asked for: its sources learn of what is new."""
+    journal = Journal(given.ledger, event.repository.id)
+    origin = await journal.origin(event.number)
+    if origin is None:
+        return Done("not a pull request that Telefonistka opened")
+    before = await journal.reviews(event.number)
+    now = before.awaiting(event.awaited)
+    if isinstance(event, Review):
+        now = now.with_opinion(event.author, event.opinion)
+    await journal.put_reviews(event.number, now)
+    # Also where it was noted before: whoever noted it may have ended before telling.
+    for source in origin.sources:
+        await given.later(Progress(repository=event.repository, number=source))
+    return Done(f"#{event.number}: {now.waits}")
 
 
 async def _tidy(number: int, origin: Origin, given: Context, journal: Journal) -> None:

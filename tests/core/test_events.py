@@ -19,13 +19,17 @@ from telefonistka.core.events import (
     Review,
     Waiting,
 )
+from telefonistka.core.reviews import Awaited, Opinion
 
 HERE = {"repository": {"id": 5, "name": "iac", "owner": {"login": "acme"}, "default_branch": "main"}}
 SHA = "a" * 40
 
 
 def review(action: str = "submitted", state: str = "approved") -> dict[str, Any]:
-    return HERE | {"action": action, "review": {"state": state}, "pull_request": {"number": 7}}
+    given = {"id": 1, "state": state, "user": {"login": "ada"}}
+    pull = {"number": 7, "draft": True, "updated_at": "2026-01-01T00:00:00Z"}
+    asked = {"requested_reviewers": [{"login": "grace"}], "requested_teams": [{"slug": "core"}]}
+    return HERE | {"action": action, "review": given, "pull_request": pull | asked}
 
 
 def status(state: str = "success", context: str = "ci") -> dict[str, Any]:
@@ -40,6 +44,8 @@ def test_a_review_and_a_check_name_what_they_are_of() -> None:
     reviewed = events.parse("pull_request_review", review())
     assert isinstance(reviewed, Review)
     assert reviewed.number == 7
+    assert (reviewed.author, reviewed.opinion) == ("ada", Opinion(1, "approved"))
+    assert reviewed.awaited == Awaited(asked=("core", "grace"), draft=True, as_of="2026-01-01T00:00:00Z")
     for name, payload in (("status", status()), ("check_suite", suite())):
         checked = events.parse(name, payload)
         assert isinstance(checked, Checked)

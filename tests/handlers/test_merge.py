@@ -14,6 +14,7 @@ from telefonistka.core import lineage
 from telefonistka.core.events import Checked, Event, PullRequest, Review
 from telefonistka.core.guards import Ceiling
 from telefonistka.core.lineage import Hop
+from telefonistka.core.reviews import NOBODY, Opinion
 from telefonistka.core.trees import Sha
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.handlers import AUTO_MERGE, CEILING, FOLLOW, PROMOTE, landing, merge, promote, route
@@ -49,6 +50,12 @@ async def happens(place: World, event: Event) -> str:
     assert route(event)[0] is AUTO_MERGE
     async with working(place) as given:
         return (await AUTO_MERGE.run(event, given)).text
+
+
+def approval(event: PullRequest, number: int) -> Review:
+    """Somebody approves a pull request."""
+    opinion = Opinion(1, "approved")
+    return Review(repository=event.repository, number=number, author="alice", opinion=opinion, awaited=NOBODY)
 
 
 async def push(place: World, branch: str, **files: Any) -> None:
@@ -154,7 +161,7 @@ async def test_forged_metadata_merges_nothing(tmp_path: Path) -> None:
         await place.ask("POST", f"/issues/{number}/labels", labels=["promotion"])
         place.box.calls.clear()
         event = await place.event(number, "synchronize")
-        for one in (event, Review(repository=event.repository, number=number)):
+        for one in (event, approval(event, number)):
             assert await happens(place, one) == "not a pull request that Telefonistka merges"
         head = Sha(place.repo.pulls[number].head_sha)
         assert "not a pull" in await happens(place, Checked(repository=event.repository, sha=head))
@@ -510,7 +517,7 @@ async def test_an_operator_who_changes_their_mind_stops_what_waits(tmp_path: Pat
         async with working(place) as given:
             await promote.run(event, given)
         strict = replace(place, ceiling=ceiling)
-        said = await happens(strict, Review(repository=event.repository, number=2))
+        said = await happens(strict, approval(event, 2))
         assert said == "#2 (left to people: the operator of Telefonistka does not allow it)"
         assert place.repo.pulls[2].auto_merge is None
 
@@ -562,7 +569,7 @@ async def test_a_required_check_is_waited_for_by_events(tmp_path: Path) -> None:
         await later(place)
         assert status(place) == "opened #2 (merged)"
         place.box.calls.clear()
-        assert await happens(place, Review(repository=event.repository, number=2)) == "#2 (merged)"
+        assert await happens(place, approval(event, 2)) == "#2 (merged)"
         assert place.calls() == []
         assert len(comments(place, 2)) == 1
 
@@ -594,7 +601,7 @@ async def test_a_review_that_the_second_identity_cannot_give_is_asked_for(
         async with working(place) as given:
             assert (await promote.run(event, given)).text == f"opened #2 (waiting: {says})"
         await place.ask("POST", "/pulls/2/reviews", event="APPROVE")
-        assert await happens(place, Review(repository=event.repository, number=2)) == "#2 (merged)"
+        assert await happens(place, approval(event, 2)) == "#2 (merged)"
 
 
 async def test_githubs_auto_merge_takes_over_where_the_repository_has_it(tmp_path: Path) -> None:
@@ -749,7 +756,7 @@ async def test_it_is_said_for_whom_a_merge_waits(tmp_path: Path, by: str, rules:
             await checked(place, 2, context=context)
         if rules.reviewed:
             await place.ask("POST", "/pulls/2/reviews", event="APPROVE")
-        assert await happens(place, Review(repository=event.repository, number=2)) == "#2 (merged)"
+        assert await happens(place, approval(event, 2)) == "#2 (merged)"
 
 
 async def test_the_second_identity_is_someone_else_than_the_last_pusher(tmp_path: Path) -> None:
@@ -778,7 +785,7 @@ async def test_requested_changes_are_waited_out(tmp_path: Path) -> None:
         said = await checked(place, 2)
         assert said == "#2 (waiting: 1 review requesting changes by reviewers with write access)"
         await place.ask("PUT", f"/pulls/2/reviews/{review['id']}/dismissals", message="Yes")
-        assert await happens(place, Review(repository=event.repository, number=2)) == "#2 (merged)"
+        assert await happens(place, approval(event, 2)) == "#2 (merged)"
 
 
 async def test_a_draft_is_not_merged(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
+from telefonistka.core import events
+from telefonistka.core.events import Ignored
 from telefonistka.errors import Rejected, TryAgain
-from telefonistka.handlers import FOLLOW, promote, result, route
+from telefonistka.handlers import FOLLOW, REVIEWED, promote, result, route
 from telefonistka.handlers.journal import Journal
 from telefonistka.sandbox.rules import Rules
 from tests.core.values import flow
+from tests.handlers.test_merge import approval
 from tests.handlers.world import World, later, working, world
 
 FILES: dict[str, Any] = {
@@ -119,6 +122,82 @@ async def test_the_status_leads_to_it(tmp_path: Path) -> None:
             page = await Journal(given.ledger, place.repo.id).page(1)
         (comment,) = place.repo.pulls[1].comments
         assert page == f"{place.box.url}/acme/iac/pull/1#issuecomment-{comment}"
+
+
+# Reviews
+
+
+async def heard(place: World, number: int, action: str, review: dict[str, Any] | None = None) -> str:
+    """The bot heard what GitHub says of a review; what the comment on the merge says then of the first promotion."""
+    pull = await place.ask("GET", f"/pulls/{number}")
+    shown = {} if review is None else {"review": {**review, "state": review["state"].lower()}}
+    name = "pull_request" if review is None else "pull_request_review"
+    payload = {"action": action, "pull_request": pull, "repository": pull["base"]["repo"], **shown}
+    event = events.parse(name, payload)
+    assert not isinstance(event, Ignored)
+    assert REVIEWED in route(event)
+    for _ in range(2):
+        async with working(place) as given:
+            await REVIEWED.run(event, given)
+        await later(place)
+    (body,) = comments(place)
+    return next(line.partition("**open**: ")[2] for line in body.splitlines() if f"- #{number}:" in line)
+
+
+async def test_it_says_who_has_reviewed_and_who_has_not(tmp_path: Path) -> None:
+    """Asked, refused, asked again, approved, dismissed: one comment, written when something is new."""
+    async with world(tmp_path, FILES) as place:
+        bob, carol = place.box.person("bob"), place.box.person("carol")
+        await promoted(place, {"lab/x/f": "2"})
+        await place.ask("POST", "/pulls/2/requested_reviewers", reviewers=["bob"])
+        assert await heard(place, 2, "review_requested") == "waits for a review by bob"
+        place.box.calls.clear()
+        no = await place.ask("POST", "/pulls/2/reviews", by=bob, event="REQUEST_CHANGES", body="No")
+        assert await heard(place, 2, "submitted", no) == "changes requested by bob"
+        assert [call.method for call in place.calls() if call.path != "/user"] == ["POST", "PATCH"]  # found, and edited
+        await place.ask("POST", "/pulls/2/requested_reviewers", reviewers=["bob"])
+        assert await heard(place, 2, "review_requested") == "waits for a review by bob"
+        yes = await place.ask("POST", "/pulls/2/reviews", by=carol, event="APPROVE")
+        assert await heard(place, 2, "submitted", yes) == "approved by carol; waits for a review by bob"
+        again = await place.ask("POST", "/pulls/2/reviews", by=bob, event="APPROVE")
+        assert await heard(place, 2, "submitted", again) == "approved by bob, carol; waits for people to merge it"
+        gone = await place.ask("PUT", f"/pulls/2/reviews/{yes['id']}/dismissals", message="Too fast")
+        assert await heard(place, 2, "dismissed", gone) == "approved by bob; waits for people to merge it"
+        assert await heard(place, 2, "submitted", yes) == "approved by bob; waits for people to merge it"
+        assert "- #3: `x` from `lab/` to `us/`, **open**: waits for people to review and merge it" in comments(place)[0]
+
+
+async def test_a_draft_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path, FILES) as place:
+        await promoted(place, {"lab/x/f": "2"})
+        place.repo.pulls[2].draft = True
+        assert await heard(place, 2, "converted_to_draft") == "it is a draft"
+        place.repo.pulls[2].draft = False
+        assert await heard(place, 2, "ready_for_review") == "waits for people to review and merge it"
+
+
+async def test_who_is_asked_by_the_configuration_is_waited_for_at_once(tmp_path: Path) -> None:
+    """And the event that tells of it changes nothing."""
+    target = {"targetPaths": ["eu/"], "reviewers": ["bob"]}
+    flows = {"promotionPaths": [{"sourcePath": "lab/", "promotionPrs": [target]}]}
+    async with world(tmp_path, FILES | {"telefonistka.yaml": orjson.dumps(flows).decode()}) as place:
+        place.box.person("bob")
+        await promoted(place, {"lab/x/f": "2"})
+        assert "**open**: waits for a review by bob\n" in comments(place)[0]
+        place.box.calls.clear()
+        assert await heard(place, 2, "review_requested") == "waits for a review by bob"
+        assert place.calls() == []
+
+
+async def test_reviews_of_others_pull_requests_cost_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path, FILES) as place:
+        number = await place.open("mine", {"lab/x/f": "2"})
+        event = approval(await place.event(number, "opened"), number)
+        assert route(event)[-1] is REVIEWED
+        place.box.calls.clear()
+        async with working(place) as given:
+            assert "not a pull request" in (await REVIEWED.run(event, given)).text
+        assert (await later(place), place.calls()) == ([], [])
 
 
 # Branches
