@@ -349,7 +349,7 @@ async def _relaying(live: Live, storage: Storage, repos: Repos) -> AsyncIterator
     try:
         outbox = Outbox(storage)
         configs = Configs(storage, Hub(repos), allowed_hosts=settings.relay_allowed_hosts)
-        relay = Relay(line, outbox, pace=Pace(grace=LETTERS_END), observe=_observe)
+        relay = Relay(line, outbox, pace=_pace(settings), observe=_observe)
         serves = lambda slug: live.ceiling.serves(slug)  # noqa: E731 - the ceiling of that time
         exchange = Exchange(relay, outbox, configs, storage, repos, serves=serves)
         async with relay.running(), exchange.running():
@@ -365,6 +365,15 @@ def _alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        grace=LETTERS_END,
+        give_up=settings.relay_max_age,
+        in_flight=settings.relay_max_in_flight,
+        waiting=settings.relay_max_waiting,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

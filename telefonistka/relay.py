@@ -28,8 +28,6 @@ from telefonistka.storage import Headers, Unavailable
 from telefonistka.telemetry import log
 from telefonistka.wire import Answer, Letter
 
-IN_FLIGHT = 8  # requests to one endpoint
-QUEUE = 1000  # deliveries that wait for one endpoint; a day of a busy repository
 LINGER = 0.02  # seconds that results wait for others, to be written with them
 HELD = 64 << 20  # bytes of bodies in memory; of more, those that wait are read again from the journal
 IDLE = 60.0  # seconds between two looks for queues that nobody needs
@@ -37,7 +35,7 @@ IDLE = 60.0  # seconds between two looks for queues that nobody needs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How patient the relay is, in seconds."""
+    """How patient the relay is, in seconds, and what it holds for one endpoint."""
 
     first: float = 1.0  # the longest wait after the first failure; it doubles with each
     longest: float = 300.0
@@ -47,6 +45,8 @@ class Pace:
     longest_probe: float = 60.0
     storage: float = 1.0  # until a write that failed is tried again
     grace: float = 5.0  # for what is in flight when we stop
+    in_flight: int = 8  # requests at once
+    waiting: int = 1000  # deliveries; a day of a busy repository
 
 
 # What an answer means
@@ -215,11 +215,14 @@ class Queue:
     once are a hundred TLS handshakes then, and not eight hundred that use up each other's time limits.
     """
 
-    __slots__ = ("_retry_next", "alarm", "breaker", "endpoint", "fresh", "full", "limit", "retries", "workers")
+    __slots__ = (
+        "_most", "_retry_next", "alarm", "breaker", "endpoint", "fresh", "full", "limit", "retries", "workers",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, pace: Pace) -> None:
         self.endpoint = endpoint
         self.breaker = Breaker(pace)
+        self._most = pace.waiting
         self.fresh: deque[Item] = deque()
         self.retries: list[tuple[float, int, Item]] = []  # a heap by the time when they are due
         self.workers = 0  # each has one request in flight
@@ -242,7 +245,7 @@ class Queue:
         return self._overflow()
 
     def _overflow(self) -> Item | None:
-        if len(self) <= QUEUE:
+        if len(self) <= self._most:
             return None
         oldest = min(self.retries, key=lambda retry: retry[1], default=None)
         if oldest is None or (self.fresh and self.fresh[0].seq < oldest[1]):
@@ -520,7 +523,7 @@ class Relay:
         if not queue.full:
             queue.full = True
             log.warning("a queue is full, its oldest deliveries become dead letters", endpoint=queue.endpoint.name)
-        self._end(queue, item, Ending.DEAD, f"more than {QUEUE:,} deliveries waited for this endpoint")
+        self._end(queue, item, Ending.DEAD, f"more than {self._pace.waiting:,} deliveries waited for this endpoint")
 
     # Out
 
@@ -591,8 +594,8 @@ class Relay:
         if queue.breaker.succeeded() and not answer.refused:
             log.info("an endpoint is back", endpoint=queue.endpoint.name, waiting=len(queue))
             queue.hasten()
-        if queue.limit < IN_FLIGHT:
-            queue.limit = min(2 * queue.limit, IN_FLIGHT)
+        if queue.limit < self._pace.in_flight:
+            queue.limit = min(2 * queue.limit, self._pace.in_flight)
             self._wake_all(queue)
 
     def _failed(self, queue: Queue, item: Item, found: Verdict, now: float) -> None:
@@ -682,7 +685,7 @@ class Relay:
         for endpoint in idle:
             del self._queues[endpoint]
         for queue in self._queues.values():
-            queue.full = queue.full and len(queue) > QUEUE // 2
+            queue.full = queue.full and len(queue) > self._pace.waiting // 2
 
     # Results
 

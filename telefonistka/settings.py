@@ -34,6 +34,9 @@ RECOVERY_INTERVAL = 300.0  # seconds
 CENSUS_INTERVAL = 60.0  # seconds, as the original
 MAX_AGE = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for three days
 SPANS = 8192  # that wait for their export at most; a push to a hundred endpoints, eighty times
+RELAY_MAX_AGE = 24 * 3600.0  # seconds
+RELAY_MAX_WAITING = 1000
+RELAY_MAX_IN_FLIGHT = 8
 MAX_SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -123,6 +126,9 @@ class Settings:
     relay_allowed_networks: tuple[Network, ...] = ()  # special ones that may be reached all the same
     relay_insecure_tls: bool = False  # repositories may turn the check of certificates off
     relay_ca_file: Path | None = None
+    relay_max_age: float = RELAY_MAX_AGE  # seconds that an endpoint is tried for after a delivery's arrival
+    relay_max_waiting: int = RELAY_MAX_WAITING  # deliveries for one endpoint
+    relay_max_in_flight: int = RELAY_MAX_IN_FLIGHT  # requests to one endpoint
     relay_secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # by host; "" is every other host
     storage_max_age: float = MAX_AGE  # seconds that a delivery is kept after its end
     storage_max_size: int = MAX_SIZE  # bytes
@@ -268,6 +274,9 @@ class _Reading:
             relay_allowed_networks=self._networks(),
             relay_insecure_tls=self._switch("TELEFONISTKA_RELAY_INSECURE_TLS", default=False),
             relay_ca_file=self._file("TELEFONISTKA_RELAY_CA_FILE"),
+            relay_max_age=self._seconds("TELEFONISTKA_RELAY_MAX_AGE", RELAY_MAX_AGE),
+            relay_max_waiting=self._some("TELEFONISTKA_RELAY_MAX_WAITING", RELAY_MAX_WAITING),
+            relay_max_in_flight=self._some("TELEFONISTKA_RELAY_MAX_IN_FLIGHT", RELAY_MAX_IN_FLIGHT),
             relay_secrets=self._relay_secrets(),
             templates_path=self._directory("TEMPLATES_PATH"),
             status_url_template=self._path("CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH"),
@@ -470,6 +479,13 @@ class _Reading:
             )
             return ""
         return text
+
+    def _some(self, name: str, default: int) -> int:
+        """A count that is not none."""
+        count = self._count(name, default)
+        if not count:
+            self._wrong(name, f"is '0'. Set it to one or more, such as {default}.")
+        return count
 
     def _github_host(self) -> str:
         text = self._text("GITHUB_HOST")

@@ -183,6 +183,26 @@ async def test_a_queue_that_is_too_long_loses_its_oldest_to_the_dead_letters() -
     assert dropped == ["1", "2", "3"]
 
 
+async def test_what_is_held_for_one_endpoint_is_the_operators_choice() -> None:
+    """How many requests are in flight, and how many deliveries wait."""
+    async with sinks.listening(OK, OK, OK, OK, "hang") as sink:
+        journal = Journal()
+        async with relaying(journal, pace=Pace(grace=0.1, in_flight=2, waiting=3)) as relay:
+            for number in range(4):
+                await accept(relay, journal, number, [sink.endpoint()])
+                await sink.got(number + 1)
+            await journal.until(debts=0)
+            for number in (4, 5):
+                await accept(relay, journal, number, [sink.endpoint()])
+            await sink.got(6)
+            for number in range(6, 10):
+                await accept(relay, journal, number, [sink.endpoint()])
+            await journal.until(dead=1)
+            [status] = relay.statuses()
+            assert (status.in_flight, status.waiting) == (2, 3)
+            assert [delivery for delivery, _ in journal.dead] == ["6"]
+
+
 async def test_what_the_journal_owes_is_sent_after_a_restart() -> None:
     """Bodies are read again, each once; retries are made when they are due."""
     async with sinks.listening(OK) as sink, sinks.listening(BUSY) as busy:
