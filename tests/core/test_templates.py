@@ -1,4 +1,4 @@
-"""An operator's own words in the place of ours, and whole texts of ours."""
+"""An operator's own words in the place of ours."""
 
 from __future__ import annotations
 
@@ -9,80 +9,9 @@ import pytest
 from telefonistka import templates
 from telefonistka.core import comments
 from telefonistka.core.comments import Words
-from telefonistka.core.promotion import Plan
-from telefonistka.core.results import Result, Standing
 
 OURS = templates.load()
 HEAD = "<!-- telefonistka_tag -->\n<!-- telefonistka {} -->\n"
-
-
-def result(standing: Standing, number: int | None = 7, *, reason: str = "", remarks: tuple[str, ...] = ()) -> Result:
-    return Result(
-        source="lab/",
-        description="prod/",
-        components=("@scope", "b`c"),
-        standing=standing,
-        number=number,
-        reason=reason,
-        remarks=remarks,
-    )
-
-
-def test_the_result_says_what_became_of_each() -> None:
-    """Whatever names there are, they stay names."""
-    results = (
-        result(Standing.OPEN, reason="waits for @alice and #12"),
-        result(Standing.MERGED, 8),
-        result(Standing.CLOSED, 9, remarks=("#10 took its place",)),
-        result(Standing.REFUSED, None, reason="no pull request for `x`"),
-        result(Standing.TO_COME, None),
-    )
-    (text,) = Words(OURS).result(results, Plan())
-    assert text == HEAD.format("result") + (
-        "### What came of this merge\n"
-        "\n"
-        "- #7: `@scope`, `` b`c `` from `lab/` to `prod/`, **open**: waits for @&#8203;alice and #&#8203;12\n"
-        "- #8: `@scope`, `` b`c `` from `lab/` to `prod/`, **merged**\n"
-        "- #9: `@scope`, `` b`c `` from `lab/` to `prod/`, **closed** without a merge, so these targets stay as they"
-        " are\n"
-        "  - #&#8203;10 took its place\n"
-        "- no pull request: `@scope`, `` b`c `` from `lab/` to `prod/`, **refused**: no pull request for \\`x\\`\n"
-        "- no pull request: `@scope`, `` b`c `` from `lab/` to `prod/`, **not opened yet**\n"
-        "\n"
-        "This comment follows what happens to them.\n"
-    )
-
-
-def test_a_refused_command_says_why_and_what_might_be_meant() -> None:
-    """What is to be copied is code, without anything in it that cannot be seen."""
-    text = Words(OURS).command(
-        "command-5", help=False, line="/freeze <b>", reason="it was for @you", instead="/freeze 89abcdef0123"
-    )
-    assert text == HEAD.format("command-5") + (
-        "`/freeze <b>` was not done: it was for @&#8203;you.\n\nIf it is what you want, write `/freeze 89abcdef0123`.\n"
-    )
-
-
-LEFT = (
-    "The source of this promotion has moved on: what it is now is in #4. Somebody has changed this pull request, so "
-    "Telefonistka leaves it as it is. Please close it, or bring the newer content into it yourself.\n"
-)
-REPLACED = (
-    "#4 takes the place of this pull request: the source has moved on, and that one has all that this one had. It is "
-    "closed because the configuration says so (`onNewer: close`, or a second one of the kind with `onNewer: update`).\n"
-)
-NEEDLESS = (
-    "The source of this promotion became what the target is already, so there is nothing left to promote. It is closed "
-    "because the configuration says so (`onNewer`).\n"
-)
-
-
-@pytest.mark.parametrize(("by", "changed", "text"), [(4, True, LEFT), (4, False, REPLACED), (None, False, NEEDLESS)])
-def test_what_was_overtaken_says_by_what(by: int | None, changed: bool, text: str) -> None:
-    assert Words(OURS).newer(by, changed=changed) == HEAD.format("newer") + text
-
-
-# An operator's own
 
 
 def test_an_operators_template_takes_the_place_of_ours() -> None:
