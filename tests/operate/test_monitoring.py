@@ -93,6 +93,14 @@ def test_each_query_names_what_is_exported() -> None:
     assert len(set(queries())) > 30
 
 
+def test_each_metric_is_documented() -> None:
+    """In config/README.md, by its name or the end of it that follows another one's."""
+    named = set(re.findall(r"`(telefonistka_\w+|…_\w+)`", (ROOT / "config" / "README.md").read_text()))
+    ends = tuple(name.removeprefix("…") for name in named if name.startswith("…"))
+    ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported() if name.startswith("telefonistka_")}
+    assert {name for name in ours - named if not name.endswith(ends)} == set()
+
+
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
