@@ -139,7 +139,7 @@ async def killed(
             )
             await scene.merge()
             if not scenario.ordered and not await reached(scene, daemon):
-                run.deviations += differences(wanted.state, await ended(scene, daemon))
+                run.deviations += deviations(wanted.state, await ended(scene, daemon))
                 return run
             with anyio.fail_after(PATIENCE):
                 (held,) = await rules.wait_held(1, math.inf)
@@ -151,7 +151,7 @@ async def killed(
             expected = not scenario.ordered or called(call) == wanted.calls[n - 1]
             if not expected or call.effect is not (when == "after"):
                 run.deviations.append(f"call {n} is {called(call)}, effect {call.effect}")
-            run.deviations += differences(wanted.state, await ended(scene, daemon))
+            run.deviations += deviations(wanted.state, await ended(scene, daemon))
     return run
 
 
@@ -201,7 +201,7 @@ async def lost(scenario: Scenario, directory: Path, wanted: Clean, moment: Momen
             scene.hook.url = daemon.webhook
             if not await recovered(scene, daemon):
                 run.deviations.append("the delivery did not fail")
-            run.deviations += differences(wanted.state, await ended(scene, daemon))
+            run.deviations += deviations(wanted.state, await ended(scene, daemon))
     return run
 
 
@@ -215,7 +215,7 @@ async def answered(scenario: Scenario, directory: Path, wanted: Clean, n: int, f
             await scene.settled(daemon)
             if scenario.ordered and rule.matched < n:
                 run.deviations.append("the call was never made")
-            run.deviations += differences(wanted.state, await ended(scene, daemon))
+            run.deviations += deviations(wanted.state, await ended(scene, daemon))
     return run
 
 
@@ -235,6 +235,13 @@ async def ended(scene: Scene, daemon: Daemon) -> dict[str, Any]:
 
 def called(call: Call) -> str:
     return f"POST graphql {call.operation}" if call.operation else str(call.route)
+
+
+def deviations(wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """Where two ends differ, a line each; of drift that stands apart, what both have a word of."""
+    both = wanted["drift"].keys() & found["drift"].keys()
+    apart = [{"drift": {number: end["drift"][number] for number in both}} for end in (wanted, found)]
+    yield from differences(wanted | apart[0], found | apart[1])
 
 
 def differences(wanted: Any, found: Any, where: str = "") -> Iterator[str]:

@@ -45,8 +45,11 @@ promotionPaths:
         labels: [staging]
         reviewers: [grace]
       - targetPaths: [production/]
+  - sourcePath: staging/eu/
+    promotionPrs: [{targetPaths: [canary/]}]
 """
 FILES: Mapping[str, File] = {
+    "canary/web/app.yaml": "image: 9\n",
     "lab/db/app.yaml": "image: 1\n",
     "lab/old/app.yaml": "image: 1\n",
     "lab/web/app.yaml": "image: 1\n",
@@ -242,12 +245,15 @@ class Scene:
         return next((one.state for one in reversed(statuses) if one.context == "telefonistka"), "")
 
     def state(self) -> dict[str, Any]:
-        """What people see, but for what was said of a moment: drift, and the statuses of what is still open."""
+        """What people see. Drift on what has ended stands apart: its end may come before there is a word of it."""
         state = control.state(self.repo)
+        apart = {}
         for pull in state["pulls"]:
-            pull["comments"] = [one for one in pull["comments"] if DRIFT not in one["body"]]
-        still = {f"#{pull['number']}" for pull in state["pulls"] if pull["state"] == "open"}
-        return state | {"statuses": {name: one for name, one in state["statuses"].items() if name not in still}}
+            drift = [one for one in pull["comments"] if DRIFT in one["body"]]
+            if drift and pull["state"] != "open":
+                apart[pull["number"]] = drift
+                pull["comments"] = [one for one in pull["comments"] if one not in drift]
+        return state | {"drift": apart}
 
     def calls(self) -> list[Call]:
         """What the daemon asked of GitHub."""
