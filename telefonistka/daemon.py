@@ -23,7 +23,7 @@ from telefonistka import inbox as inboxes
 from telefonistka.census import Census
 from telefonistka.configs import Configs
 from telefonistka.core import events
-from telefonistka.core.events import Repository
+from telefonistka.core.events import Own, PullRequest, Repository
 from telefonistka.exchange import Exchange, Hub, Repos
 from telefonistka.github import auth
 from telefonistka.github.auth import Identity
@@ -291,17 +291,27 @@ async def _handle(
     settings: Settings, storage: Storage, identities: Identities, delivery: Delivery, patience: float
 ) -> Story:
     inbox, ledger, live = Inbox(storage), Ledger(storage), Live(settings)
+    asked: list[Delivery] = []
+
+    async def later(event: Own, *, after: float = 0.0) -> None:
+        """What a command asks for is done in this run; for all else there would have to be a later one."""
+        if isinstance(event, PullRequest):
+            asked.append(inboxes.own(event))
 
     async def context(repository: Repository) -> Context:
-        repo = await identities.repo(repository)
-        return Context(repo, ledger, live.words, identities.approving(repository), live.ceiling, forgetful=True)
+        repo, approver = await identities.repo(repository), identities.approving(repository)
+        return Context(repo, ledger, live.words, approver, live.ceiling, later, forgetful=True)
 
     worker = Worker(inbox, context, route=partial(handlers.route, ceiling=live.ceiling))
     async with _relaying(live, storage, identities.repo) as relaying:
         await _accept(inbox, relaying.exchange, delivery)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
-            story = await _told(storage, delivery, until=anyio.current_time() + patience)
+            until = anyio.current_time() + patience
+            story = await _told(storage, delivery, until=until)
+            for one in asked:
+                await inbox.accept(one)
+                story = await _told(storage, one, until=until)
             worker.stop()
             tasks.cancel_scope.cancel()
     return story

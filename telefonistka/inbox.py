@@ -85,16 +85,8 @@ class Inbox:
 
     async def enqueue(self, event: Own, *, after: float = 0.0) -> None:
         """An event of our own is on disk, to be worked on after so many seconds."""
-        name, payload = events.written(event)
-        work = Delivery(
-            id=f"{OWN}{uuid4()}",
-            event=name,
-            lane=events.lane(payload),
-            headers=telemetry.carried(()),
-            body=orjson.dumps(payload),
-        )
         now = self._clock()
-        await self._storage.enqueue(work, due=now + after, now=now)
+        await self._storage.enqueue(own(event), due=now + after, now=now)
         self._news.set()
 
     async def claim(self, owner: str, *, limit: int) -> tuple[WorkItem, ...]:
@@ -216,6 +208,18 @@ class Inbox:
     def delay(self, tries: int, after: float | None) -> float:
         """Seconds until the try after this many, where `after` is what was asked for."""
         return backoff(tries, after, self._chance())
+
+
+def own(event: Own) -> Delivery:
+    """An event of our own as it is stored."""
+    name, about = events.written(event)
+    return Delivery(
+        id=f"{OWN}{uuid4()}",
+        event=name,
+        lane=events.lane(about),
+        headers=telemetry.carried(()),
+        body=orjson.dumps(about),
+    )
 
 
 def backoff(tries: int, after: float | None, chance: float) -> float:

@@ -87,7 +87,7 @@ async def _carry_out(
             await given.later(_anew(event, pull, ACTIONS[act]))
             return str(act)
         case Toggle():
-            await _expect_seen_head(event, pull, wish.head, given)
+            await _expect_seen_head(event, pull, wish.head, given, toggles=True)
             assert config is not None
             return await _toggle(event, pull, wish.context(config.toggle_commit_status) or "", given)
 
@@ -98,17 +98,24 @@ async def _help(event: Comment, pull: Pull, given: Context) -> None:
     await given.repo.ensure_comment(event.number, comments.marker(_kind(event)), text)
 
 
-async def _expect_seen_head(event: Comment, pull: Pull, given_head: str, given: Context) -> None:
+async def _expect_seen_head(
+    event: Comment, pull: Pull, given_head: str, given: Context, *, toggles: bool = False
+) -> None:
     """The commit that the command is for is the head; raises No where it is not, or where nobody can tell."""
     if pull.state != "open":
         raise No("the pull request is not open")
     if given_head:
         _expect_head(pull, given_head)
         return
+    if given.forgetful and not toggles:
+        return  # what is only said names the head that it is about
     seen = await Journal(given.ledger, event.repository.id).seen(event.number)
     instead = f"{commands.first_line(event.body)} {pull.head_sha[:12]}"
     if seen is None:
-        raise No("Telefonistka cannot tell for which commit it was meant", instead)
+        why = (
+            "no webhook has told of the pull request" if not given.forgetful else "this run knows of this comment alone"
+        )
+        raise No(f"Telefonistka cannot tell for which commit it was meant, as {why}", instead)
     if seen.head != pull.head_sha:
         raise No(f"it was for {seen.head[:12]}, and somebody has pushed {pull.head_sha[:12]} since", instead)
 

@@ -193,6 +193,41 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     assert "the event cannot be handled:\n  GITHUB_APP_ID and GITHUB_OAUTH_TOKEN are not set" in unset.stderr
 
 
+async def commented(pipeline: Pipeline, number: int, body: str) -> Run:
+    """Somebody writes a comment, and a run begins with nothing but that."""
+    ask = pipeline.world.ask
+    comment, issue = await ask("POST", f"/issues/{number}/comments", body=body), await ask("GET", f"/issues/{number}")
+    repository = (await ask("GET", f"/pulls/{number}"))["base"]["repo"]
+    payload = {"action": "created", "issue": issue, "comment": comment, "repository": repository}
+    return await pipeline.run("issue_comment", payload | {"sender": comment["user"]})
+
+
+async def test_what_a_command_asks_for_is_done_in_the_run(pipeline: Pipeline) -> None:
+    """There is no later one: the exit code and what is printed are those of what was asked for."""
+    event = await pipeline.world.merged({"lab/nginx/v": "2"})
+    done = await commented(pipeline, event.number, "/telefonistka promote")
+    assert (done.returncode, done.stdout) == (0, "promote: done: opened #2 (merged)\n"), done.stderr
+    assert pipeline.world.text("staging/nginx/v") == "2"
+    number = await pipeline.world.open("another", {"telefonistka.yaml": "promotionPaths: 7\n"})
+    done = await commented(pipeline, number, "/retrigger")
+    assert done.returncode == 1
+    assert "check: rejected: the configuration is broken" in done.stdout
+
+
+async def test_a_commit_status_is_toggled_only_where_the_command_names_the_commit(pipeline: Pipeline) -> None:
+    """A run that knows of one comment alone cannot tell what its author saw; it says what to write."""
+    await pipeline.world.commit({"telefonistka.yaml": "toggleCommitStatus: {freeze: ci/freeze}\n"})
+    number = await pipeline.world.open("change", {"lab/nginx/v": "2"})
+    head = pipeline.world.repo.pulls[number].head_sha
+    await pipeline.world.ask("POST", f"/statuses/{head}", state="failure", context="ci/freeze")
+    done = await commented(pipeline, number, "/freeze")
+    assert "refused: Telefonistka cannot tell for which commit it was meant" in done.stdout, done.stderr
+    comments = await pipeline.world.ask("GET", f"/issues/{number}/comments")
+    assert f"write `/freeze {head[:12]}`" in comments[-1]["body"]
+    done = await commented(pipeline, number, f"/freeze {head[:12]}")
+    assert "ci/freeze: success" in done.stdout, done.stderr
+
+
 async def test_the_token_of_a_workflow_knows_who_it_is(pipeline: Pipeline) -> None:
     """GITHUB_TOKEN is an installation's, which may not ask for its user: comments are found again all the same."""
     box = pipeline.world.box
