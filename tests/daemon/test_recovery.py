@@ -70,20 +70,18 @@ async def settled(place: Place) -> None:
     """Each merge has its promotion, nothing is left to do, and another sweep has found nothing more."""
     await eventually(lambda: merges(place) == promotions(place) and len(merges(place)) > 0)
     await sweep(place)
-    await until_idle(place)
+    await until(place.idle)
     assert merges(place) == promotions(place)
-
-
-async def until_idle(place: Place) -> None:
-    while not await place.idle():
-        pass
 
 
 async def sweep(place: Place) -> None:
     """A sweep that began after now has ended."""
     before = await metric(place, "telefonistka_recovery_sweeps", result="complete")
-    while await metric(place, "telefonistka_recovery_sweeps", result="complete") < before + 2:
-        pass
+
+    async def ended() -> bool:
+        return await metric(place, "telefonistka_recovery_sweeps", result="complete") >= before + 2
+
+    await until(ended)
 
 
 async def metric(place: Place, name: str, **labels: str) -> float:
@@ -160,6 +158,26 @@ async def test_a_token_that_may_not_read_webhooks_finds_the_merges(tmp_path: Pat
         assert place.daemon.log.read_text().count("We may not read the webhooks of acme/iac") == 1
 
 
+async def test_while_no_sweep_gets_through_we_are_not_ready(tmp_path: Path) -> None:
+    """With the reason, until GitHub answers again."""
+    async with swept(tmp_path, "token") as place:
+
+        async def reasons() -> list[str]:
+            async with place.http.get(f"{place.daemon.url}/ready") as answer:
+                return list((await answer.json()).get("reasons", []))
+
+        await merged(place, 0)
+        await settled(place)
+        down = place.box.rules.add("answer", path="/hooks$", status=503, body={"message": "down"})
+        await until(lambda: holds(reasons, "what has not arrived: GitHub answered 503"))
+        place.box.rules.remove(down)
+        await until(lambda: equals(reasons, []))
+
+
+async def holds(found: Callable[[], Awaitable[list[str]]], text: str) -> bool:
+    return any(text in one for one in await found())
+
+
 async def test_what_was_fetched_is_traced_like_all_else(tmp_path: Path) -> None:
     """From the log's entry to what the worker makes of it."""
     async with (
@@ -193,7 +211,7 @@ async def test_open_pull_requests_are_counted(tmp_path: Path, credentials: str) 
             await opened(place, number)
         await merged(place, 3)
         await settled(place)
-        await until_idle(place)
+        await until(place.idle)
         for number, age in ((1, 21), (2, 19)):
             status = {"state": "pending", "context": "telefonistka", "description": "Working on it"}
             head = place.repo.pulls[number].head_sha

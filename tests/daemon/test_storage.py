@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -449,3 +450,16 @@ async def test_leases_of_a_dead_process_end_at_once(database: Path) -> None:
         (item,) = await storage.claim("alive", limit=1, lease=LEASE, now=NOW)
         assert (item.attempts, item.crashes) == (2, 1)
         assert await storage.lock("refs", "alive", lease=1, now=NOW)
+
+
+async def test_a_lane_is_read_whole_and_ids_are_looked_up(storage: Storage) -> None:
+    """Ended work, too; other lanes are left out."""
+    for id_, lane in (("one", "1/7"), ("two", "1/8"), ("three", "1/7")):
+        await storage.accept(delivery(id_, lane=lane), now=NOW)
+    (item, _) = await storage.claim("me", limit=9, lease=60, now=NOW)
+    await storage.finish("me", item.seq, state=State.DONE, now=NOW)
+    found = await storage.lane("1/7")
+    assert [json.loads(body)["pull_request"]["title"] for _, _, body in found] == ["one", "three"]
+    assert [event for event, _, _ in found] == ["pull_request"] * 2
+    assert await storage.known(["one", "three", "four"]) == {"one", "three"}
+    assert await storage.known([]) == frozenset()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class Scene:
     recovery: Recovery
     repositories: Repositories
     clock: Clock
-    looks: list[str] = field(default_factory=list)
+    looks: list[str]
+    repo: Callable[[], Awaitable[Repo]]
 
     async def opened(self, name: str = "change") -> int:
         """A person's pull request."""
@@ -130,9 +131,8 @@ async def scene(
 
             ledger = Ledger(office.storage)
             repositories = Repositories(ledger, unknown, clock=lambda: time.time() - known_for)
-            await repositories.see(
-                Repository(id=place.repo.id, owner="acme", name="iac", default_branch="main", installation=None)
-            )
+            acme = Repository(id=place.repo.id, owner="acme", name="iac", default_branch="main")
+            await repositories.see(acme)
             recovery = Recovery(
                 Doors(identity=identity, repo=repo),
                 Inbox(office.storage),
@@ -144,7 +144,7 @@ async def scene(
                 look=look,
                 clock=clock,
             )
-            yield Scene(place, office, recovery, repositories, clock, looks)
+            yield Scene(place, office, recovery, repositories, clock, looks, lambda: repo(acme))
 
 
 async def test_what_never_arrived_is_journalled_as_it_was_sent(tmp_path: Path) -> None:
@@ -307,6 +307,27 @@ async def end(place: Scene, one: Summary) -> None:
     (item,) = await place.office.storage.claim("me", limit=1, lease=60, now=time.time())
     assert item.id == one.delivery
     assert await place.office.storage.finish("me", item.seq, state=State.REJECTED, now=time.time())
+
+
+async def test_merges_and_open_pull_requests_are_read_to_the_last_page(tmp_path: Path) -> None:
+    """A hundred a call; what was merged earlier is not read."""
+    async with scene(tmp_path, events=["push"], known_for=60) as place:
+        pull = await place.merged()
+        repo, box = place.street.repo, place.street.box
+        head = await place.opened("open")
+        for number in range(100, 350):
+            copy = replace(pull, id=box.next_id(), number=number, labels=[])
+            repo.pulls[number] = copy
+            if number >= 250:
+                copy.merged_at = copy.updated_at = now() - timedelta(days=1)
+        for number in range(400, 550):
+            repo.pulls[number] = replace(repo.pulls[head], id=box.next_id(), number=number)
+        await place.sweep()
+        assert len(await place.journal("telefonistka_again")) == 151
+        assert [call.operation for call in box.calls].count("query Merges") == 2
+        counted = await (await place.repo()).census("telefonistka")
+        assert (counted.open, counted.promotions, counted.pending) == (151, 0, ())
+        assert [call.operation for call in box.calls].count("query Census") == 2
 
 
 async def test_a_merge_whose_delivery_is_here_is_left_alone(tmp_path: Path) -> None:
