@@ -44,7 +44,7 @@ RETENTION = 4 * 86400.0  # seconds; GitHub lets a delivery be sent again for thr
 # https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks
 SIZE = 1 << 30  # bytes; a hundred thousand pushes of 10 KB
 DEAD_RETENTION = 8  # times as long, for what people may want to look at
-STALE = 300.0  # seconds; work that could be done and lies about for so long means that nobody does it
+STALE = 300.0  # seconds; work lies about, and nobody takes or ends any for so long: then nobody works
 
 OWN = "own-"  # how the ids of our own work begin
 NEWEST = 100  # deliveries that tell which webhook is ours
@@ -75,6 +75,7 @@ class Inbox:
         self._clock = clock
         self._chance = chance
         self._news = anyio.Event()
+        self._moved = clock()  # when work was last taken or brought further
 
     async def accept(self, delivery: Delivery, *, work: bool = True, post: Post | None = None) -> Acceptance:
         """The delivery is on disk, with what the relay owes of it; what that changed."""
@@ -91,7 +92,10 @@ class Inbox:
 
     async def claim(self, owner: str, *, limit: int) -> tuple[WorkItem, ...]:
         """Up to `limit` items that are the owner's until it ends them, or stops extending them."""
-        return await self._storage.claim(owner, limit=limit, lease=LEASE, now=self._clock())
+        items = await self._storage.claim(owner, limit=limit, lease=LEASE, now=self._clock())
+        if items:
+            self._moved = self._clock()
+        return items
 
     async def behind(self, item: WorkItem) -> list[Event]:
         """The events that wait in the item's lane behind it; what cannot be understood is left out."""
@@ -133,6 +137,7 @@ class Inbox:
 
     async def record(self, owner: str, item: WorkItem, step: str, outcome: Outcome) -> bool:
         """The outcome of one step is on disk; False: the item is no longer the owner's."""
+        self._moved = self._clock()
         return await self._storage.record(owner, item.seq, step, outcome)
 
     async def finish(self, owner: str, item: WorkItem, *, rejected: bool = False) -> bool:
@@ -203,7 +208,10 @@ class Inbox:
         """Why deliveries are not stored or not worked on; None: they are. Raises Unavailable as the storage does."""
         await self._storage.check()
         age = self.age(await self.backlog())
-        return f"work waits for {age:.0f} s and nobody takes it" if age > STALE else None
+        still = self._clock() - self._moved
+        if min(age, still) <= STALE:
+            return None
+        return f"work waits for {age:.0f} s, and for {still:.0f} s nothing was taken or done"
 
     def delay(self, tries: int, after: float | None) -> float:
         """Seconds until the try after this many, where `after` is what was asked for."""

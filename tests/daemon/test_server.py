@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from telefonistka import server
-from telefonistka.inbox import STALE, Inbox
+from telefonistka.inbox import STALE, Inbox, Outcome, Verdict
 from telefonistka.storage import State, Storage
 from telefonistka.storage.sqlite import SQLite
 from tests.daemon.values import Clock, delivery, form, headers, pull_request, signature
@@ -307,7 +307,22 @@ async def test_work_that_nobody_takes_makes_it_unready(client: Client, inbox: In
     await inbox.accept(delivery("1"))
     clock.passes(STALE + 60)
     status, text, _ = await client.ask("/ready")
-    assert (status, orjson.loads(text)["reasons"]) == (503, ["work waits for 360 s and nobody takes it"])
+    assert (status, orjson.loads(text)["reasons"]) == (503, ["work waits for 360 s, and for 360 s nothing was taken or done"])
+
+
+async def test_a_backlog_that_is_worked_on_is_no_trouble(client: Client, inbox: Inbox, clock: Clock) -> None:
+    """After a burst, or a while without a daemon, work may wait for hours; what counts is that it goes on."""
+    for number in range(1, 4):
+        await inbox.accept(delivery(str(number), lane=f"1/{number}"))
+    for _ in range(2):
+        clock.passes(STALE - 10)
+        (item,) = await inbox.claim("a worker", limit=1)
+        assert (await client.ask("/ready"))[0] == 200
+    clock.passes(STALE - 10)
+    await inbox.record("a worker", item, "promote", Outcome(Verdict.DONE, "done"))
+    assert (await client.ask("/ready"))[0] == 200
+    clock.passes(STALE + 1)
+    assert (await client.ask("/ready"))[0] == 503
 
 
 async def test_metrics_keep_the_originals_names(client: Client) -> None:
