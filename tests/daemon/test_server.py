@@ -307,7 +307,8 @@ async def test_work_that_nobody_takes_makes_it_unready(client: Client, inbox: In
     await inbox.accept(delivery("1"))
     clock.passes(STALE + 60)
     status, text, _ = await client.ask("/ready")
-    assert (status, orjson.loads(text)["reasons"]) == (503, ["work waits for 360 s, and for 360 s nothing was taken or done"])
+    reason = "work waits for 360 s, and for 360 s nothing was taken or done"
+    assert (status, orjson.loads(text)["reasons"]) == (503, [reason])
 
 
 async def test_a_backlog_that_is_worked_on_is_no_trouble(client: Client, inbox: Inbox, clock: Clock) -> None:
