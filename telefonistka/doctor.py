@@ -372,7 +372,7 @@ async def _webhooks(patient: Patient, looking: Inspection, known: Known, reposit
     hooks = await _asked("webhook", looking.hooks, advice=advice)
     if isinstance(hooks, Check):
         return [hooks]
-    ours = [hook for hook in hooks if hook.active and hook.url.rstrip("/").endswith("/webhook")]
+    ours = [hook for hook in hooks if hook.active and hook.leads_to_us]
     if not ours:
         return [_no_hook(hooks, looking.is_app)]
     checks = [check for hook in ours for check in _hook(hook, known)]

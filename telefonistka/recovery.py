@@ -301,14 +301,10 @@ def _matches(wanted: Mapping[str, frozenset[str] | None], attempt: Attempt) -> b
 
 
 def _ours(hooks: Sequence[Hook], seen: frozenset[int]) -> list[int]:
-    """The webhooks that bring us deliveries: those that have, else those that lead to our path.
-
-    Argo CD's own path ends alike.
-    """
-    numbers = [hook.id for hook in hooks if hook.id is not None]
-    paths = {hook.id: hook.url.partition("?")[0].rstrip("/") for hook in hooks}
-    by_path = [one for one in numbers if paths[one].endswith("/webhook") and not paths[one].endswith("/api/webhook")]
-    return [one for one in numbers if one in seen] or by_path
+    """The webhooks that bring us deliveries: those that have, else those that lead to our path."""
+    numbered = [(hook.id, hook) for hook in hooks if hook.id is not None]
+    by_path = [number for number, hook in numbered if hook.leads_to_us]
+    return [number for number, _ in numbered if number in seen] or by_path
 
 
 def _tells_of_merge(name: str, payload: dict[str, Any]) -> bool:

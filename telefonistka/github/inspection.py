@@ -65,6 +65,12 @@ class Hook:
     has_secret: bool
     checks_certificate: bool
 
+    @property
+    def leads_to_us(self) -> bool:
+        """Whether its path is ours. Argo CD's own, /api/webhook, ends alike."""
+        path = self.url.partition("?")[0].rstrip("/")
+        return path.endswith("/webhook") and not path.endswith("/api/webhook")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:

@@ -220,6 +220,15 @@ async def test_a_webhook_that_leads_nowhere_is_said(practice: Practice) -> None:
     assert (verdict, text.endswith("failed: Invalid HTTP Response: 401")) == ("broken", True)
 
 
+async def test_a_webhook_of_argo_cd_is_none_of_ours(practice: Practice) -> None:
+    """Its path ends alike: it is not judged, counted or said to be one too many."""
+    practice.hook(url="https://argocd.example.com/api/webhook", events=["push"], secret="")
+    practice.sent(practice.hook(), "OK", 202)
+    found = await practice.checks(token=practice.box.person("ada", access="admin").value)
+    assert found["webhook"] == [("good", "https://bot.example.com/webhook, told of issue_comment, pull_request, push")]
+    assert [verdict for verdict, _ in found["deliveries"]] == ["good"]
+
+
 async def test_protection_is_seen_by_administrators(practice: Practice) -> None:
     """For others there is more than is shown; rulesets are shown to everybody."""
     practice.repo.protection["main"] = Rules(checks=("ci",), approvals=1)
