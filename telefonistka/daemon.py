@@ -389,6 +389,7 @@ def _pace(settings: Settings) -> Pace:
 def _policy(settings: Settings) -> Policy:
     secrets = settings.relay_secrets
     return Policy(
+        allowed_hosts=settings.relay_allowed_hosts,
         allowed_networks=settings.relay_allowed_networks,
         insecure_tls=settings.relay_insecure_tls,
         ca_file=settings.relay_ca_file,

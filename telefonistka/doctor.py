@@ -77,7 +77,6 @@ class Patient:
     name: str
     ceiling: Ceiling
     policy: wire.Policy
-    allowed_hosts: Collection[str] = ()
     webhook_secret: bytes | None = None
 
     @property
@@ -480,7 +479,7 @@ async def _endpoints(patient: Patient, known: Known) -> list[Check]:
         return []
     assert known.repository is not None
     branch = known.repository.default_branch
-    routes = Routes(known.config, allowed_hosts=patient.allowed_hosts)
+    routes = Routes(known.config, allowed_hosts=patient.policy.allowed_hosts)
     routing = routes.endpoints(Change(event="push", branch=branch, default_branch=branch, files=known.files))
     checks = [
         _doubt("relay", f"{CONFIG_FILE}:{one.line}: {one.template}: {one.reason}") for one in routing.refused[:SHOWN]

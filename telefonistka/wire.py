@@ -31,6 +31,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 from anyio import to_thread
 from yarl import URL
 
+from telefonistka.core import fanout
 from telefonistka.core.fanout import Endpoint
 
 CONNECT = 2.0  # seconds, with name look-up and TLS handshake
@@ -129,7 +130,7 @@ _PLAIN: Final = {status: Answer(status=status) for status in (200, 201, 202, 204
 
 
 class Forbidden(OSError):  # noqa: N818 - what it says of the address
-    """An address that the relay does not connect to."""
+    """An address or a host that the relay does not connect to."""
 
 
 # Where connections may go
@@ -207,6 +208,7 @@ class Resolver(AbstractResolver):
 class Policy:
     """What the operator decides about connections."""
 
+    allowed_hosts: tuple[str, ...] = ()  # in lower case, and all below them; none: any that a route leads to
     allowed_networks: tuple[Network, ...] = ()  # special networks that may be reached all the same
     insecure_tls: bool = False  # a repository may turn off the check of certificates
     ca_file: Path | None = None  # trusted beside the system's
@@ -294,6 +296,9 @@ class Wire:
         # What connects and what was decided upon must be the same host.
         if (url.scheme, url.host, url.explicit_port) != (endpoint.scheme, endpoint.host, endpoint.port):
             raise Forbidden(f"{endpoint.name} is read as another host")
+        # A route leads to no other, but what waits may have been routed by an earlier list.
+        if not fanout.is_allowed(endpoint.host, self._policy.allowed_hosts):
+            raise Forbidden(f"{endpoint.name} is no host that the operator allows (TELEFONISTKA_RELAY_ALLOWED_HOSTS)")
         unchecked = not endpoint.verify and self._policy.insecure_tls
         connect = ClientRequest("POST", url, ssl=self._unchecked if unchecked else self._checked)
         line = f"POST {endpoint.target} HTTP/1.1\r\nHost: {endpoint.authority}\r\n"

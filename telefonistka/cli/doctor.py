@@ -73,6 +73,7 @@ async def _examine(owner: str, name: str) -> tuple[doctors.Check, ...]:
     if given.approver is not None:
         credentials["approver"] = given.approver
     policy = wire.Policy(
+        allowed_hosts=given.relay_allowed_hosts,
         allowed_networks=given.relay_allowed_networks,
         insecure_tls=given.relay_insecure_tls,
         ca_file=given.relay_ca_file,
@@ -86,7 +87,6 @@ async def _examine(owner: str, name: str) -> tuple[doctors.Check, ...]:
             name=name,
             ceiling=Ceiling(repositories=given.github_repositories),
             policy=policy,
-            allowed_hosts=given.relay_allowed_hosts,
             webhook_secret=given.webhook_secret,
         )
         return await doctors.examine(patient)

@@ -128,6 +128,12 @@ class Endpoint:
         return self.url
 
 
+def is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether the host is one of the allowed, or below one; an empty list allows all."""
+    host = host.rstrip(".")
+    return not allowed or any(host == suffix or host.endswith(f".{suffix}") for suffix in allowed)
+
+
 class Refusal(ValueError):  # noqa: N818 - what it is to a URL
     """A URL is not built; says why, and what to do."""
 
@@ -205,7 +211,7 @@ class Routes:
         if change.doubt and rules and self._on_unknown == "all":
             for rule in rules:
                 rule.plain(found)
-            allowed = (endpoint for endpoint in known if _is_allowed(endpoint.host, self._allowed))
+            allowed = (endpoint for endpoint in known if is_allowed(endpoint.host, self._allowed))
             found.endpoints.update(dict.fromkeys(allowed))
         return found.routing(change.doubt if rules else "")
 
@@ -354,7 +360,7 @@ class _Template:
     def _built(self, host: str, path: str) -> Endpoint:
         if len(host) > HOST_LENGTH:
             raise Refusal(f"the host would have {len(host)} characters; {HOST_LENGTH} are possible")
-        if self._allowed and not _is_allowed(host, self._allowed):
+        if self._allowed and not is_allowed(host, self._allowed):
             raise Refusal(f"{_shown(host)} is no host that the operator allows (TELEFONISTKA_RELAY_ALLOWED_HOSTS)")
         if any(unquote(segment) in (".", "..") for segment in path.split("/")):
             raise Refusal("the URL's path would have a '.' or '..' in it")
@@ -465,12 +471,6 @@ def _literal(text: str) -> str:
 def _encoded(text: str) -> str:
     """A part of a file's path, as a part of a URL's path."""
     return quote(text, safe="/", errors="surrogateescape")
-
-
-def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether the host is one of the allowed, or below one; an empty list allows all."""
-    host = host.rstrip(".")
-    return not allowed or any(host == suffix or host.endswith(f".{suffix}") for suffix in allowed)
 
 
 def _shown(text: str) -> str:

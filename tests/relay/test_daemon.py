@@ -181,6 +181,29 @@ async def _dead(state: Path) -> Any:
     return found
 
 
+async def test_what_waits_for_a_host_that_is_not_allowed_any_more_is_not_sent(tmp_path: Path) -> None:
+    """After a restart it is a dead letter that says why, and a replay leads to the same."""
+    state = tmp_path / "state"
+    async with (
+        sinks.listening(sinks.BUSY) as sink,
+        aiohttp.ClientSession() as session,
+        github(tmp_path, config(sink)) as url,
+    ):
+        async with running(state, url, **HERE) as daemon:
+            assert await send(daemon, session, push(1))
+            await sink.got(1)
+            daemon.process.kill()
+            await daemon.process.wait()
+        before = len(sink.requests)
+        async with running(state, url, **HERE, TELEFONISTKA_RELAY_ALLOWED_HOSTS="example.com"):
+            for _ in range(2):
+                (dead,) = await _dead(state)
+                (letter,) = dead["dead"]
+                assert "is no host that the operator allows" in letter["reason"]
+                assert (await told(state, "replay", dead["delivery"]))[dead["delivery"]]["letters"] == 1
+        assert len(sink.requests) == before
+
+
 async def test_the_listener_of_the_operator_is_for_this_machine(tmp_path: Path) -> None:
     """A name that a browser could be led to by DNS is refused, and so is a form."""
     port = await _free_port()

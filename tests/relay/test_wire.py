@@ -307,6 +307,20 @@ async def test_a_forbidden_address_gets_no_connection(host: str) -> None:
     assert sink.connections == 0
 
 
+async def test_a_host_that_the_operator_takes_away_gets_nothing_more() -> None:
+    """Not even over a connection that is open; what is below an allowed host is allowed."""
+    async with sinks.listening() as sink, sinks.wired() as line:
+        endpoint = sink.endpoint(host="localhost")
+        assert (await line.send(endpoint, LETTER)).status == 200
+        line.follow(Policy(allowed_networks=LOOPBACK, allowed_hosts=("example.com",)))
+        answer = await line.send(endpoint, LETTER)
+        assert answer.refused
+        assert "is no host that the operator allows (TELEFONISTKA_RELAY_ALLOWED_HOSTS)" in answer.error
+        line.follow(Policy(allowed_networks=LOOPBACK, allowed_hosts=("example.com", "localhost")))
+        assert (await line.send(endpoint, LETTER)).status == 200
+    assert len(sink.requests) == 2
+
+
 async def test_a_name_with_one_good_address_goes_there() -> None:
     """The others are left out."""
     async with sinks.listening() as sink:
