@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from ruamel.yaml import YAML
 
 from telefonistka.telemetry import metrics
+from tests.daemon import manager
 from tests.daemon.test_process import SECRET, Daemon, running
 from tests.daemon.values import headers
 from tests.relay.street import NOWHERE
@@ -99,6 +102,30 @@ def test_each_metric_is_documented() -> None:
     ends = tuple(name.removeprefix("…") for name in named if name.startswith("…"))
     ours = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported() if name.startswith("telefonistka_")}
     assert {name for name in ours - named if not name.endswith(ends)} == set()
+
+
+def test_the_unit_hides_nothing_that_the_queries_ask_for() -> None:
+    """What is told of the process comes from /proc, of which systemd shows the daemon as much as its unit says."""
+    asked = {name for query in queries() for name, _ in METRIC.findall(query) if name.startswith("process_")}
+    # https://www.freedesktop.org/software/systemd/man/252/systemd.exec.html#ProtectProc=
+    limits = [f"hidepid={value}" for value in manager.told(manager.SERVICE, "ProtectProc")]
+    limits += [f"subset={value}" for value in manager.told(manager.SERVICE, "ProcSubset") if value != "all"]
+    told = "import prometheus_client as p; print(p.generate_latest().decode())"
+    names = set(re.findall(r"^(process_\w+) ", behind(limits, told), re.MULTILINE))
+    assert len(asked) >= 3
+    assert asked <= names
+    assert not asked & set(re.findall(r"^(process_\w+) ", behind([*limits, "subset=pid"], told), re.MULTILINE))
+
+
+def behind(limits: list[str], code: str) -> str:
+    """What a Python says that sees /proc with these mount options, which takes a mount of its own."""
+    root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    own = [tool("unshare", "util-linux"), *root, "--mount", "--pid", "--fork"]
+    mount = f'mount -t proc {"-o " if limits else ""}{",".join(limits)} proc /proc'
+    if subprocess.run([*own, "sh", "-c", mount], check=False, capture_output=True).returncode:
+        pytest.skip("/proc cannot be mounted anew here")
+    run = [*own, "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", code]
+    return subprocess.run(run, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize(
