@@ -314,9 +314,12 @@ class _Reading:
 
     def _wrong(self, name: str, sentence: str) -> None:
         """A problem with what a variable says, or the server file in its place: where it stands, and the sentence."""
+        self._problems.append(f"{self._where(name)} {sentence}")
+
+    def _where(self, name: str) -> str:
+        """What says it: the variable, or the key of the server file with its place."""
         given = None if self._environ.get(name, "").strip() else self._given.get(name)
-        where = f"{given.at}: error: {given.key!r}" if given else name
-        self._problems.append(f"{where} {sentence}")
+        return f"{given.at}: error: {given.key!r}" if given else name
 
     def _secret(self, name: str, credential: str) -> str:
         """The variable, else the credential file of that name, else nothing."""
@@ -396,7 +399,7 @@ class _Reading:
         name = f"{prefix}GITHUB_APP_PRIVATE_KEY_PATH"
         credential = _credential_name(name.removesuffix("_PATH"))
         path = self._text(name)
-        key = self._contents(Path(path), name) if path else self._credential(credential)
+        key = self._contents(Path(path), self._where(name)) if path else self._credential(credential)
         if not path and not key:
             self._wrong(
                 name,
@@ -433,11 +436,12 @@ class _Reading:
         return int(text) if text else default
 
     def _log_format(self) -> str:
-        text = self._text("LOG_FORMAT").lower()
+        name = "LOG_FORMAT"
+        text = self._text(name).lower()
         if text in ("", "json", "console"):
             return text
-        self._problems.append(
-            f"LOG_FORMAT is {text!r}. Set it to json or console, or leave it out: json, unless stderr is a terminal."
+        self._wrong(
+            name, f"is {text!r}. Set it to json or console, or leave it out: json, unless stderr is a terminal."
         )
         return ""
 
@@ -473,9 +477,10 @@ class _Reading:
         except ValueError:
             is_right = False
         if text and (not is_right or any(one.isspace() for one in text)):
-            self._problems.append(
-                f"{name} is {text!r}. Set it to the address of a trace with {{trace_id}} in the place of its id, "
-                "such as https://jaeger.example.com/trace/{trace_id}."
+            self._wrong(
+                name,
+                f"is {text!r}. Set it to the address of a trace with {{trace_id}} in the place of its id, "
+                "such as https://jaeger.example.com/trace/{trace_id}.",
             )
             return ""
         return text

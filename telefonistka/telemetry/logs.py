@@ -35,7 +35,7 @@ def bound(**fields: object) -> AbstractContextManager[None]:
 
 def configure(level: str = "info", *, form: str = "", stream: TextIO | None = None) -> None:
     """Log records go to stderr, as "json" or for the "console"; without a form as lines of JSON, unless stderr is a
-    terminal. Unknown levels act as `info`."""
+    terminal. A level that is unknown is `info`, as in the original, with a warning."""
     number = LEVELS.get(level.lower(), logging.INFO)
     terminal = (stream or sys.stderr).isatty()
     structlog.configure(
@@ -51,6 +51,8 @@ def configure(level: str = "info", *, form: str = "", stream: TextIO | None = No
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
+    if level.lower() not in LEVELS:
+        log.warning("LOG_LEVEL is none that there is, so it is info", level=level, levels=list(LEVELS))
 
 
 def _add_trace(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -24,6 +24,43 @@ CREDENTIALS = {
     "relay-secret": "r",
 }
 
+# A value of each key that cannot be used; those of the others are taken as they are, or warned of where they are used.
+WRONG = {
+    "listen": "8080",
+    "stateDir": "server.yaml",
+    "admin.listen": "0.0.0.0:8081",
+    **{key: "nowhere" for key in KEYS if key.startswith("credentials.")},
+    "github.host": "ftp://ghe.example.com",
+    "github.caFile": "nowhere.pem",
+    "github.appId": "telefonistka",
+    "github.appPrivateKeyPath": "nowhere.pem",
+    "github.repositories": "[acme]",
+    "github.writeInterval": "fast",
+    "github.notifyInterval": "-1",
+    "github.handleSelfComment": "maybe",
+    "approver.appId": "telefonistka",
+    "approver.appPrivateKeyPath": "server.yaml",
+    "promotion.autoMerge": "maybe",
+    "promotion.autoApprove": "maybe",
+    "promotion.maxAutoMergeDeletions": "many",
+    "relay.allowedHosts": "['*.example.com']",
+    "relay.allowedNetworks": "[127.0.0.0/33]",
+    "relay.insecureTls": "maybe",
+    "relay.caFile": "nowhere.pem",
+    "relay.maxAge": "a day",
+    "relay.maxWaiting": "0",
+    "relay.maxInFlight": "many",
+    "recovery.interval": "-1",
+    "census.interval": "now and then",
+    "storage.url": "postgresql://db/telefonistka",
+    "storage.maxAge": "long",
+    "storage.maxSize": "1 GB",
+    "templates.path": "server.yaml",
+    "log.format": "xml",
+    "trace.url": "https://jaeger.example.com/trace/",
+}
+TAKEN = {"credentials.directory", "promotion.targets", "templates.statusUrlPath", "log.level"}
+
 # What the environment says in the place of the file, for settings that the file may not have.
 NO_KEY = {"TELEFONISTKA_CONFIG"}
 
@@ -107,6 +144,22 @@ def test_everything_wrong_is_told_at_once_with_its_place() -> None:
         "server.yaml:12:9: error: 'listen' is '80 80'. Set it to host:port, such as 0.0.0.0:8080.",
         "server.yaml:5:18: error: 'github.writeInterval' is 'fast'. Set it to a number of seconds, such as 1.",
     )
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in TAKEN])
+def test_a_value_that_cannot_be_used_is_told_with_its_place(key: str, tmp_path: Path) -> None:
+    """File, line and column, whichever key it is."""
+    credentials(tmp_path / "c")
+    environ = {"CREDENTIALS_DIRECTORY": "c", "TELEFONISTKA_CONFIG": "server.yaml"}
+    if "rivateKey" in key:  # which matters to an App alone
+        environ |= {"GITHUB_APP_ID": "1", "APPROVER_GITHUB_APP_ID": "2"}
+    section, _, name = key.rpartition(".")
+    above, indent = (f"{section}:\n", "  ") if section else ("", "")
+    Path("server.yaml").write_text(f"{above}{indent}{name}: {WRONG[key]}\n")
+    with pytest.raises(Invalid) as caught:
+        settings.read(environ)
+    place = f"server.yaml:{1 + bool(section)}:{len(f'{indent}{name}: ') + 1}: error: "
+    assert caught.value.problems[0].startswith((f"{place}'{key}' ", f"{place}'{key}': ", f"{place}'{name}' must be "))
 
 
 @pytest.mark.parametrize("text", ["listen: [", "\tlisten: x", "a\0b", "- listen"])

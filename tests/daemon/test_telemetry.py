@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import anyio
@@ -79,6 +82,39 @@ def test_an_event_that_nobody_knows_makes_no_time_series() -> None:
     assert 'telefonistka_deliveries_total{event="other",result="ignored"}' in text
 
 
+# What fills the process' own registry does so in a process of its own.
+MANY = """
+from telefonistka import telemetry
+for number in range(1005):
+    telemetry.commit_status(f"acme/r{number}", "success")
+    telemetry.relay_attempt(f"https://h{number}", 200, "delivered", 0.1)
+    telemetry.configuration(f"acme/r{number}", is_broken=False)
+telemetry.relay_endpoints((f"https://h{number}", 1, float(number), number == 1004) for number in range(1005))
+telemetry.commit_status("acme/r0", "success")
+print(telemetry.render().decode(), end="")
+"""
+
+
+def test_there_are_no_more_than_a_thousand_repositories_and_endpoints_in_labels() -> None:
+    """Each would be a time series for ever; those beyond are one, and a known one goes on being known."""
+    done = subprocess.run([sys.executable, "-c", MANY], check=True, capture_output=True, text=True)
+    series = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines() if not line.startswith("#"))
+    for name, others in {
+        "telefonistka_github_commit_status_updates_total{repo_slug=": 5,
+        "telefonistka_relay_attempts_total{endpoint=": 5,
+        "telefonistka_relay_waiting{endpoint=": 5,
+        "telefonistka_relay_oldest_seconds{endpoint=": 1004,
+        "telefonistka_relay_breaker_open{endpoint=": 1,
+        "telefonistka_config_broken{repo_slug=": 0,
+    }.items():
+        found = {key: float(value) for key, value in series.items() if key.startswith(name)}
+        assert len(found) == 1001, name
+        assert [value for key, value in found.items() if '"other"' in key] == [others], name
+    urls = {url[1] for key in series if (url := re.search(r'upstream_requests_total{.*url="([^"]*)"', key))}
+    assert len(urls) == 1001
+    assert series['telefonistka_github_commit_status_updates_total{repo_slug="acme/r0",status="success"}'] == "2.0"
+
+
 def test_records_have_what_was_bound(stream: io.StringIO) -> None:
     """One JSON object a line, levels below the chosen one left out."""
     with telemetry.bound(delivery="1", repo="acme/infra", pull=7):
@@ -139,6 +175,17 @@ def test_the_form_of_the_log_can_be_chosen(stream: io.StringIO, form: str, *, is
     assert text.startswith("{") is is_json
     assert "seen" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("level", "warnings"), [("verbose", 1), ("info", 0), ("WARN", 0)])
+def test_a_level_that_there_is_not_is_info_with_a_warning(stream: io.StringIO, level: str, warnings: int) -> None:
+    """As the original takes it, which says nothing."""
+    telemetry.configure(level, stream=stream)
+    log.info("seen")
+    told = [line for line in lines(stream) if line.get("level") == "warning"]
+    assert len(told) == warnings
+    assert ("seen" in stream.getvalue()) is (level != "WARN")
+    assert all("LOG_LEVEL" in str(line["event"]) for line in told)
 
 
 async def test_a_task_that_outlives_its_cause_has_none_of_its_fields(stream: io.StringIO) -> None:

@@ -121,7 +121,7 @@ def behind(limits: list[str], code: str) -> str:
     """What a Python says that sees /proc with these mount options, which takes a mount of its own."""
     root = [] if os.geteuid() == 0 else ["--map-root-user"]
     own = [tool("unshare", "util-linux"), *root, "--mount", "--pid", "--fork"]
-    mount = f'mount -t proc {"-o " if limits else ""}{",".join(limits)} proc /proc'
+    mount = f"mount -t proc {'-o ' if limits else ''}{','.join(limits)} proc /proc"
     if subprocess.run([*own, "sh", "-c", mount], check=False, capture_output=True).returncode:
         pytest.skip("/proc cannot be mounted anew here")
     run = [*own, "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", code]
