@@ -115,7 +115,8 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Storage, Identities
         main = Identity(_credentials(settings.github, ""), endpoint, session, pacing=pacing)
         approver = None
         if settings.approver is not None:
-            approver = Identity(_credentials(settings.approver, "APPROVER_"), endpoint, session, pacing=pacing)
+            credentials = _credentials(settings.approver, "APPROVER_")
+            approver = Identity(credentials, endpoint, session, pacing=pacing, name="approver")
         try:
             storage = await stack.enter_async_context(sqlite.opened(settings.database))
         except Unusable as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,7 @@ import aiohttp
 import anyio
 from gidgethub import apps
 
+from telefonistka import telemetry
 from telefonistka.errors import Rejected
 from telefonistka.github import Forbidden, NotFound, Refused
 from telefonistka.github.client import Client
@@ -147,8 +149,10 @@ class Identity:
         *,
         pacing: Pacing | None = None,
         clock: Clock | None = None,
+        name: str = "main",
     ) -> None:
         self._credentials = credentials
+        self._name = name  # in metrics
         self._endpoint = endpoint
         self._session = session
         self._pacing = pacing or Pacing()
@@ -212,12 +216,15 @@ class Identity:
             installation = await self._installation(owner, repo)
         if installation not in self._installations:
             credential = _InstallationCredential(self._self, installation, self._clock)
-            self._installations[installation] = self._client(credential)
+            self._installations[installation] = self._client(credential, owner)
         return self._installations[installation]
 
-    def _client(self, credential: _TokenCredential | _AppCredential | _InstallationCredential) -> Client:
+    def _client(
+        self, credential: _TokenCredential | _AppCredential | _InstallationCredential, owner: str = ""
+    ) -> Client:
         limits = Limits(self._pacing, self._clock)  # GitHub counts per installation
-        return Client(self._session, self._endpoint, credential, limits, self._at_once, self.login)
+        tell = partial(telemetry.budget, self._name, owner)
+        return Client(self._session, self._endpoint, credential, limits, self._at_once, self.login, tell)
 
     async def _installation(self, owner: str, repo: str) -> int:
         known, until = self._found.get(owner.lower(), (0, 0.0))

@@ -138,6 +138,7 @@ class Client(gidgethub.GitHubAPI):
         limits: Limits,
         at_once: anyio.CapacityLimiter,
         login: Callable[[], Awaitable[str]],
+        tell: Callable[[str, int, int], None],
     ) -> None:
         super().__init__(USER_AGENT, base_url=endpoint.rest)
         self.endpoint = endpoint
@@ -149,6 +150,7 @@ class Client(gidgethub.GitHubAPI):
         self._session = session
         self._credential = credential
         self._at_once = at_once
+        self._tell = tell  # what is left of which of the credential's limits
 
     @property
     def clock(self) -> Clock:
@@ -311,6 +313,7 @@ class Client(gidgethub.GitHubAPI):
             return
         resource = answer.headers.get("x-ratelimit-resource", call.resource)
         self.limits.seen(resource, bucket)
+        self._tell(resource, bucket.limit, bucket.remaining)
         owner = _owner(call.path)
         if resource == "core" and owner:
             telemetry.rate_limit(owner, bucket.limit, bucket.remaining)

@@ -14,6 +14,7 @@ from telefonistka.telemetry import logs, traces
 from telefonistka.telemetry.logs import configure, log
 from telefonistka.telemetry.metrics import (
     METRICS_TYPE,
+    budget,
     census,
     commit_status,
     configuration,
@@ -60,6 +61,7 @@ __all__ = [
     "Span",
     "apart",
     "bound",
+    "budget",
     "carried",
     "census",
     "commit_status",

@@ -15,6 +15,7 @@ LABELS = 1000  # different repositories, and different endpoints, in labels; wha
 EVENTS = frozenset(
     {"check_suite", "issue_comment", "ping", "pull_request", "pull_request_review", "push", "status", "workflow_run"}
 )
+RESOURCES = frozenset({"core", "graphql"})  # GitHub's limits; we search nothing, and upload nothing
 OTHER = "other"
 
 # The original's names and labels (they are in people's dashboards).
@@ -79,6 +80,15 @@ _relay_unknown = Counter("telefonistka_relay_unknown_files", "Events whose files
 _relay_unrouted = Counter("telefonistka_relay_unrouted", "Deliveries given up before they had a route")
 _config_broken = Gauge("telefonistka_config_broken", "1 while an earlier configuration is in use", ["repo_slug"])
 
+_budget_limit = Gauge(
+    "telefonistka_github_rate_limit",
+    "What GitHub grants a credential in an hour: requests, or points of GraphQL",
+    ["identity", "repo_owner", "resource"],
+)
+_budget_remaining = Gauge(
+    "telefonistka_github_rate_remaining", "What is left of it", ["identity", "repo_owner", "resource"]
+)
+
 _spans = Counter("telefonistka_spans", "Spans of traces by what became of them", ["result"])
 _sweeps = Counter("telefonistka_recovery_sweeps", "Sweeps for what never arrived, by how they ended", ["result"])
 _swept = Gauge("telefonistka_recovery_last_sweep_timestamp_seconds", "When the last complete sweep ended, Unix time")
@@ -115,6 +125,16 @@ def rate_limit(owner: str, limit: int, remaining: int) -> None:
     label = _bounded(owner)
     _rate_limit.labels(label).set(limit)
     _rate_remaining.labels(label).set(remaining)
+
+
+def budget(identity: str, owner: str, resource: str, limit: int, remaining: int) -> None:
+    """GitHub said what one credential has in an hour of a resource, and what is left.
+
+    It is `main` or `approver`; its owner is the account on which an App is installed, "" for any other credential.
+    """
+    labels = (identity, _bounded(owner), resource if resource in RESOURCES else OTHER)
+    _budget_limit.labels(*labels).set(limit)
+    _budget_remaining.labels(*labels).set(remaining)
 
 
 def commit_status(repo_slug: str, state: str) -> None:

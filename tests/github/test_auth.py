@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from telefonistka import telemetry
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.github import Forbidden, auth
 from telefonistka.github.auth import App, Token
@@ -26,6 +27,7 @@ from tests.github.scripted import Asked, Reply, Scripted, Stopwatch, identity
 
 THING = "/repos/acme/iac/thing"
 MINT = "POST /app/installations/7/access_tokens"
+MINTED = Reply(201, {"token": "t", "expires_at": "2001-01-01T00:00:00Z"})
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,22 @@ async def test_the_app_proves_itself_with_a_short_lived_jwt(github: Scripted, wa
     assert scheme == "bearer"
     assert claims["iss"] == "12"
     assert claims["exp"] - claims["iat"] <= 600
+
+
+async def test_each_installation_has_a_budget_of_its_own(github: Scripted, watch: Stopwatch, app: App) -> None:
+    """In the metrics under the account on which the App is installed, also where a path names none."""
+    told = {"x-ratelimit-limit": "5500", "x-ratelimit-reset": "9", "x-ratelimit-resource": "graphql"}
+    data = {"data": {"viewer": {"login": "bot"}}}
+    left = [told | {"x-ratelimit-remaining": number} for number in ("77", "78")]
+    github.on("POST /graphql", *(Reply(200, data, headers) for headers in left))
+    async with identity(github, app, watch) as us:
+        for owner, installation in (("first-org", 7), ("second-org", 8)):
+            github.on(f"POST /app/installations/{installation}/access_tokens", MINTED)
+            await (await us.client(owner, "iac", installation)).query("query Viewer { viewer { login } }")
+    text = telemetry.render().decode()
+    for owner, number in (("first-org", 77), ("second-org", 78)):
+        labels = f'identity="main",repo_owner="{owner}",resource="graphql"'
+        assert f"telefonistka_github_rate_remaining{{{labels}}} {number}.0\n" in text
 
 
 async def test_waiting_callers_share_one_renewal(github: Scripted, watch: Stopwatch, app: App) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from telefonistka import telemetry
 from telefonistka.errors import Rejected, TryAgain
 from telefonistka.github import Forbidden, NotFound, Refused
 from telefonistka.github.client import ATTEMPTS
@@ -140,6 +141,22 @@ async def test_graphql_has_a_budget_of_its_own(github: Scripted, watch: Stopwatc
         await us.get(THING)
         assert watch.slept == [31]
         assert us.limits.buckets["graphql"].remaining == 99
+
+
+async def test_each_budget_is_a_metric(github: Scripted, watch: Stopwatch) -> None:
+    """Which the original has for REST alone; what GitHub may call a limit one day makes no series without end."""
+    limits = {**LIMITED, **DATE, "x-ratelimit-reset": str(RESET)}
+    for left, resource in enumerate(("core", "graphql", "tomorrow"), start=40):
+        headers = limits | {"x-ratelimit-remaining": str(left), "x-ratelimit-resource": resource}
+        github.on(f"GET {THING}/{resource}", Reply(200, {}, headers))
+    async with client(github, watch) as us:
+        for resource in ("core", "graphql", "tomorrow"):
+            await us.get(f"{THING}/{resource}")
+    text = telemetry.render().decode()
+    for left, resource in enumerate(("core", "graphql", "other"), start=40):
+        labels = f'{{identity="main",repo_owner="",resource="{resource}"}}'
+        assert f"telefonistka_github_rate_remaining{labels} {left}.0\n" in text
+        assert f"telefonistka_github_rate_limit{labels} 5000.0\n" in text
 
 
 async def test_a_secondary_limit_without_a_time_waits_a_minute_then_longer(github: Scripted, watch: Stopwatch) -> None:
