@@ -49,7 +49,8 @@ async def tell(number: int, given: Context) -> Done:
     # Diffs of many files take a while: not on the event loop.
     bodies = await anyio.to_thread.run_sync(lambda: given.words.drift(seen, contents, page=repo.page, branch=branch))
     await repo.ensure_comment(number, comments.marker("drift"), *bodies)
-    return Done(f"drift in {len(seen.unexplained)} targets, {len(seen.divergences) - len(seen.unexplained)} in flight")
+    loud = len(seen.unexplained)
+    return Done(f"drift in {loud} target{'s' * (loud != 1)}, {len(seen.divergences) - loud} in flight")
 
 
 async def _drift(found: Proposal, given: Context) -> Drift:

@@ -86,7 +86,7 @@ async def test_drift_is_looked_at_again(tmp_path: Path, line: str) -> None:
     async with world(tmp_path, FILES) as place:
         number = await proposed(place)
         assert await asked(place, number, line) in ("retrigger", "drift")
-        assert "drift in 1 targets, 0 in flight" in await later(place)
+        assert "drift in 1 target, 0 in flight" in await later(place)
         (body,) = said(place, number)
         assert "### Drift" in body
 

@@ -125,7 +125,7 @@ async def test_a_promotion_on_its_way_explains_drift_in_one_line(tmp_path: Path)
         async with working(place) as given:
             await promote.run(await place.merged({"lab/x/f": "2"}), given)
         event = await place.event(await place.open("later", {"lab/x/f": "3", "lab/y/f": "2"}), "opened")
-        assert await happens(place, event) == "drift in 1 targets, 1 in flight"
+        assert await happens(place, event) == "drift in 1 target, 1 in flight"
         (comment,) = bodies(place, event.number)
         golden(place, "drift_in_flight.md", comment)
 
@@ -137,7 +137,7 @@ async def test_a_promotion_that_brings_something_else_explains_nothing(tmp_path:
             await promote.run(await place.merged({"lab/x/f": "2"}), given)
         await place.commit({"lab/x/f": "2b"})
         event = await place.event(await place.open("later", {"lab/x/f": "3"}), "opened")
-        assert await happens(place, event) == "drift in 1 targets, 0 in flight"
+        assert await happens(place, event) == "drift in 1 target, 0 in flight"
         (comment,) = bodies(place, event.number)
         assert "#2 is open and changes it, but not to what the source is now." in comment
 
@@ -149,14 +149,14 @@ async def test_a_persons_pull_request_is_no_promotion(tmp_path: Path) -> None:
         number = await place.open("promotions/9-forged", {"prod/x/f": "1"}, body=body)
         await place.ask("POST", f"/issues/{number}/labels", labels=["promotion"])
         event = await opened(place, {"lab/x/f": "2"})
-        assert await happens(place, event) == "drift in 1 targets, 0 in flight"
+        assert await happens(place, event) == "drift in 1 target, 0 in flight"
 
 
 async def test_a_source_that_is_gone_is_drift(tmp_path: Path) -> None:
     """Its target still stands, since nobody promoted the removal."""
     async with world(tmp_path, ONE | {"lab/x/f": "1", "prod/y/f": "1"}) as place:
         event = await opened(place, {"lab/y/g": "2"})
-        assert await happens(place, event) == "drift in 1 targets, 0 in flight"
+        assert await happens(place, event) == "drift in 1 target, 0 in flight"
         assert "The source is gone." in bodies(place)[0]
 
 
@@ -167,7 +167,7 @@ async def test_labels_of_now_choose_the_flow(tmp_path: Path) -> None:
         event = await opened(place, {"lab/x/f": "2"})
         assert await happens(place, event) == "no drift"
         await place.ask("POST", "/issues/1/labels", labels=["quick"])
-        assert await happens(place, event) == "drift in 1 targets, 0 in flight"
+        assert await happens(place, event) == "drift in 1 target, 0 in flight"
 
 
 @pytest.mark.parametrize("action", ["opened", "reopened", "synchronize"])
