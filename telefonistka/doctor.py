@@ -7,7 +7,7 @@ Nothing is written anywhere; relay endpoints are sent the `ping` that GitHub sen
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from telefonistka.errors import Rejected, TryAgain
 from telefonistka.github import Forbidden, NotFound, Refused
 from telefonistka.github.auth import Identity
 from telefonistka.github.inspection import Hook, Inspection, Installation, Repository, Rule, Sent
+from telefonistka.github.manifest import APPROVER_PERMISSIONS
 from telefonistka.github.repo import Repo
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ PINGS = 16  # endpoints that are asked at once
 SHOWN = 5  # findings of a kind
 
 GRANTS = {"contents": "write", "metadata": "read", "pull_requests": "write", "statuses": "write"}
+LOOKING = {"checks": "read"}  # without it, GitHub does not say where a pull request stands
 LEVELS = ("", "read", "write", "admin")
 # What waiting merges hear of, beside what promotes.
 WAKES = ("check_suite", "pull_request_review", "status")
@@ -207,35 +209,42 @@ async def _rights(looking: Inspection, known: Known, repository: Repository) -> 
     if isinstance(found, Check):
         return [found]
     known.installation = found
-    return list(granted(found))
+    return list(granted(found, merges=known.merges))
 
 
-def granted(found: Installation) -> Iterator[Check]:
-    """What an App lacks."""
+def granted(found: Installation, *, merges: bool) -> Iterator[Check]:
+    """What an App lacks, where promotions are merged by themselves or are not."""
     if found.suspended:
         yield _broken("rights", "the App's installation is suspended", f"Unsuspend it: {found.page}")
-    missing = [
-        f"{name}: {level}"
-        for name, level in GRANTS.items()
-        if LEVELS.index(found.permissions.get(name, "")) < LEVELS.index(level)
-    ]
-    if missing:
-        advice = f"Grant it in the App's settings, then accept that where it is installed: {found.page}"
-        yield _broken("rights", f"the App lacks {', '.join(missing)}", advice)
+    wanted = GRANTS | LOOKING if merges else GRANTS
+    advice = f"Grant it in the App's settings, then accept that where it is installed: {found.page}"
+    if missing := _lacking(found, wanted):
+        yield _broken("rights", f"the App lacks {missing}", advice)
     elif not found.suspended:
-        yield _good("rights", ", ".join(f"{name}: {level}" for name, level in GRANTS.items()))
+        yield _good("rights", _listed(wanted))
+    if not merges and (missing := _lacking(found, LOOKING)):
+        yield _doubt("rights", f"the App lacks {missing}: promotions that come into conflict stay so", advice)
+
+
+def _lacking(found: Installation, wanted: Mapping[str, str]) -> str:
+    has = {name: LEVELS.index(found.permissions.get(name, "")) for name in wanted}
+    return _listed({name: level for name, level in wanted.items() if has[name] < LEVELS.index(level)})
+
+
+def _listed(permissions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {level}" for name, level in sorted(permissions.items()))
 
 
 def of_token(scopes: frozenset[str] | None, repository: Repository) -> Iterator[Check]:
     """What a token lacks."""
-    wanted = {"repo"} if repository.private else {"repo", "public_repo"}
-    if scopes is not None and not scopes & wanted:
-        yield _broken("rights", f"the token has not the scope {min(wanted, key=len)}", "Make one that has it.")
+    enough = {"repo"} if repository.private else {"repo", "public_repo"}
+    if scopes is not None and not scopes & enough:
+        yield _broken("rights", f"the token has not the scope {min(enough, key=len)}", "Make one that has it.")
     elif repository.may_push is False:
         yield _broken("rights", "the token's owner may not push", "Give that account write access.")
     elif scopes is None:
         text = "its owner may push; what the token itself may do, only a classic one tells"
-        advice = f"It needs {', '.join(f'{name}: {level}' for name, level in GRANTS.items())}."
+        advice = f"It needs {_listed(GRANTS | LOOKING)}."
         yield Check(subject="rights", verdict=Verdict.UNSEEN, text=text, advice=advice)
     else:
         yield _good("rights", f"scopes {', '.join(sorted(scopes))}; its owner may push")
@@ -287,17 +296,31 @@ def judged(rules: Sequence[Rule], known: Known, repository: Repository, *, is_ap
     if "required_signatures" in kinds and not is_app:
         text = f"{branch} takes signed commits only, and GitHub signs those of Apps, not those of a token"
         yield _broken("rules", text, "Use a GitHub App, or drop the rule.")
-    reviews = max((rule.parameters.get("required_approving_review_count", 0) for rule in rules), default=0)
-    approves = known.config is not None and known.config.auto_approve_promotion_prs
-    if known.merges and reviews > int(approves):
-        text = f"{branch} wants {reviews} approving review{'s' * (reviews > 1)}: promotions wait for people"
-        yield _doubt("rules", text, "Set autoApprovePromotionPrs and a second identity, if they are not to.")
+    if known.merges:
+        approves = known.config is not None and known.config.auto_approve_promotion_prs
+        yield from _reviews(branch, rules, approves=approves)
     waits = {"required_status_checks", "workflows", "required_deployments", "code_scanning"} & kinds.keys()
     if known.merges and waits and repository.auto_merge is False:
         text = f"{branch} wants checks, and GitHub's auto-merge is off: we wait for events, which may be missed"
         yield _doubt("rules", text, "Allow auto-merge in the repository's settings.")
     names = sorted(kinds)
     yield _good("rules", f"of {branch}: {', '.join(names)}" if names else f"none are shown for {branch}")
+
+
+def _reviews(branch: str, rules: Sequence[Rule], *, approves: bool) -> Iterator[Check]:
+    """Whose reviews a promotion waits for that is merged by itself."""
+    reviews = max((rule.parameters.get("required_approving_review_count", 0) for rule in rules), default=0)
+    advice = "Set autoApprovePromotionPrs and a second identity, if they are not to."
+    if reviews > int(approves):
+        text = f"{branch} wants {reviews} approving review{'s' * (reviews > 1)}: promotions wait for people"
+        yield _doubt("rules", text, advice)
+    elif not approves and any(rule.parameters.get("require_last_push_approval") for rule in rules):
+        text = f"{branch} wants every last push approved by somebody else: promotions wait for people"
+        yield _doubt("rules", text, advice)
+    if any(rule.parameters.get("require_code_owner_review") for rule in rules):
+        text = f"{branch} wants reviews by code owners: promotions of files that have some wait for these"
+        advice = "Leave the targets out of CODEOWNERS, or name the second identity there; an App cannot be an owner."
+        yield _doubt("rules", text, advice)
 
 
 def methods(rules: Sequence[Rule], repository: Repository) -> frozenset[str] | None:
@@ -407,6 +430,9 @@ def _hook(hook: Hook, known: Known) -> Iterator[Check]:
         yield _doubt("webhook", text, "Subscribe it to these events.")
     if not hook.has_secret:
         yield _broken("webhook", f"{hook.url} has no secret: every delivery is refused", "Set the daemon's.")
+    if hook.sends_form:
+        text = f"{hook.url} is sent forms: they are relayed as JSON, without GitHub's signature"
+        yield _doubt("webhook", text, "Set its content type to application/json.")
     if not hook.checks_certificate:
         yield _doubt("webhook", f"{hook.url}: GitHub does not check its certificate", "Turn SSL verification on.")
     if hook.has_secret and not missing:
@@ -464,8 +490,9 @@ async def _approver(patient: Patient, known: Known) -> list[Check]:
         return [_broken(subject, repository.text, repository.advice)] if wanted else [repository]
     if looking.is_app:
         found = await _asked(subject, looking.installation)
-        if not isinstance(found, Check) and found.permissions.get("pull_requests") != "write":
-            return [_broken(subject, f"{login} lacks pull_requests: write", f"Grant it: {found.page}")]
+        if not isinstance(found, Check) and (missing := _lacking(found, APPROVER_PERMISSIONS)):
+            text = f"{login} lacks {missing}, so its reviews do not count"
+            return [_broken(subject, text, f"Grant it: {found.page}")]
     elif repository.may_push is False:
         return [_broken(subject, f"{login} may not push, so its reviews do not count", "Give it write access.")]
     return [login if isinstance(login, Check) else _good(subject, f"{login} may approve")]

@@ -62,6 +62,7 @@ class Hook:
     url: str
     active: bool
     events: frozenset[str]
+    sends_form: bool  # else JSON
     has_secret: bool
     checks_certificate: bool
 
@@ -232,6 +233,7 @@ def _hook(number: int | None, config: Mapping[str, Any], events: Iterable[str], 
         url=config.get("url") or "",
         active=active,
         events=frozenset(events),
+        sends_form=config.get("content_type") == "form",
         has_secret=bool(config.get("secret")),  # shown as stars
         checks_certificate=str(config.get("insecure_ssl", "0")) == "0",
     )

@@ -18,6 +18,7 @@ from telefonistka import doctor
 from telefonistka.core.config import RepoConfig
 from telefonistka.doctor import Check, Known, Verdict
 from telefonistka.github.inspection import Installation, Repository, Rule, Sent
+from telefonistka.github.manifest import PERMISSIONS
 from telefonistka.sandbox import scenes, server
 from telefonistka.sandbox.box import Box
 from telefonistka.sandbox.rules import Rules, Ruleset
@@ -31,6 +32,7 @@ promotionPaths:
   - sourcePath: lab/
     promotionPrs: [{targetPaths: [staging/]}]
 """
+MERGING = f"{SOUND}    conditions: {{autoMerge: true}}\n"
 RELAY = """\
 webhookEndpointRegexs:
   - expression: ^lab/.*
@@ -116,7 +118,7 @@ async def practice(tmp_path: Path) -> AsyncIterator[Practice]:
 
 async def test_a_sound_repository_is_well(practice: Practice) -> None:
     """Seen by an App: the whole text, and exit code 0."""
-    app = practice.app(webhook="https://bot.example.com/webhook", secret="x")
+    app = practice.app(webhook="https://bot.example.com/webhook", secret="x", permissions=PERMISSIONS)
     hook = next(iter(practice.box.apps.values())).hook
     assert hook is not None
     practice.sent(hook, "OK", 202)
@@ -179,7 +181,20 @@ async def test_a_repository_that_is_not_there_is_said(practice: Practice) -> Non
 async def test_an_app_without_enough_rights_is_told_which(practice: Practice) -> None:
     """And one that is not installed there, where to install it."""
     few = practice.app(permissions={"contents": "read", "pull_requests": "write"})
-    assert (await practice.checks(**few))["rights"] == [("broken", "the App lacks contents: write, statuses: write")]
+    assert (await practice.checks(**few))["rights"] == [
+        ("broken", "the App lacks contents: write, statuses: write"),
+        ("look", "the App lacks checks: read: promotions that come into conflict stay so"),
+    ]
+
+
+async def test_an_app_that_may_not_see_checks_cannot_merge_by_itself(practice: Practice) -> None:
+    """GitHub refuses the whole question where one stands; other promotions ask it after conflicts alone."""
+    app = practice.app(permissions=doctor.GRANTS)
+    found = await practice.checks(**app)
+    assert [verdict for verdict, _ in found["rights"]] == ["good", "look"]
+    await practice.configure(MERGING)
+    found = await practice.checks(**app)
+    assert found["rights"] == [("broken", "the App lacks checks: read")]
 
 
 async def test_someone_who_may_not_push_is_told(practice: Practice) -> None:
@@ -203,13 +218,17 @@ async def test_a_configuration_is_checked(practice: Practice, text: str, verdict
 
 
 async def test_a_webhook_that_leads_nowhere_is_said(practice: Practice) -> None:
-    """None, one without a secret, one that is told too little, one whose deliveries fail."""
+    """None, one without a secret, one that is told too little or in forms, one whose deliveries fail."""
     token = practice.box.person("ada", access="admin").value
     assert (await practice.checks(token=token))["webhook"][0][0] == "broken"
-    hook = practice.hook(secret="", events=["push"], insecure_ssl=True)
+    hook = practice.hook(secret="", events=["push"], insecure_ssl=True, content_type="form")
     assert (await practice.checks(token=token))["webhook"] == [
         ("broken", "https://bot.example.com/webhook is not told of issue_comment, pull_request"),
         ("broken", "https://bot.example.com/webhook has no secret: every delivery is refused"),
+        (
+            "look",
+            "https://bot.example.com/webhook is sent forms: they are relayed as JSON, without GitHub's signature",
+        ),
         ("look", "https://bot.example.com/webhook: GitHub does not check its certificate"),
     ]
     hook.events = ["issue_comment", "pull_request"]
@@ -244,6 +263,22 @@ async def test_protection_is_seen_by_administrators(practice: Practice) -> None:
     ]
 
 
+async def test_whose_reviews_a_merge_waits_for_is_said(practice: Practice) -> None:
+    """Those of code owners, and of somebody else than who pushed last; the second identity can be only the latter."""
+    practice.repo.protection["main"] = Rules(code_owners=True, last_push=True)
+    token = practice.box.person("ada", access="admin").value
+
+    async def doubts(config: str) -> list[str]:
+        await practice.configure(config)
+        return [text for verdict, text in (await practice.checks(token=token))["rules"] if verdict == "look"]
+
+    owners = "main wants reviews by code owners: promotions of files that have some wait for these"
+    pushed = "main wants every last push approved by somebody else: promotions wait for people"
+    assert await doubts(SOUND) == []
+    assert await doubts(MERGING) == [pushed, owners]
+    assert await doubts(f"autoApprovePromotionPrs: true\n{MERGING}") == [owners]
+
+
 # The second identity
 
 
@@ -262,6 +297,15 @@ async def test_the_approver_is_somebody_else_who_may(practice: Practice) -> None
     ]
     assert await approver(reader) == [("broken", "reader may not push, so its reviews do not count")]
     assert await approver(other) == [("good", "other may approve")]
+
+
+async def test_an_app_that_may_not_push_is_no_approver(practice: Practice) -> None:
+    """GitHub takes its review, and does not count it."""
+    await practice.configure(f"autoApprovePromotionPrs: true\n{SOUND}")
+    token, app = practice.box.bot("the-bot").value, practice.app(permissions={"pull_requests": "write"})
+    found = await practice.checks(token=token, **{f"APPROVER_{name}": value for name, value in app.items()})
+    text = "telefonistka[bot] lacks contents: write, so its reviews do not count"
+    assert found["approver"] == [("broken", text)]
 
 
 # The relay
@@ -388,8 +432,10 @@ def test_deliveries_that_failed_once_are_a_doubt() -> None:
 
 
 def test_an_installation_that_sleeps_is_told() -> None:
-    asleep = Installation(permissions=doctor.GRANTS, events=frozenset(), suspended=True, page="https://github.com/x")
-    assert verdicts(list(doctor.granted(asleep))) == [Verdict.BROKEN]
+    asleep = Installation(
+        permissions=doctor.GRANTS | doctor.LOOKING, events=frozenset(), suspended=True, page="https://github.com/x"
+    )
+    assert verdicts(list(doctor.granted(asleep, merges=True))) == [Verdict.BROKEN]
 
 
 def test_a_classic_token_tells_its_scopes() -> None:
