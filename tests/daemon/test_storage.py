@@ -344,9 +344,37 @@ async def test_a_newer_schema_is_refused_with_both_versions(database: Path) -> N
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA user_version = 7")
     connection.close()
-    with pytest.raises(Unusable, match=r"schema version 7, and this Telefonistka knows version 2"):
+    with pytest.raises(Unusable, match=r"schema version 7, and this Telefonistka knows version 3"):
         async with sqlite.opened(database):
             pass
+
+
+async def test_what_an_earlier_version_has_stored_is_worked_on(database: Path) -> None:
+    """A newer schema is made of an older one when it is opened."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(database) as connection:
+        for step in sqlite.SCHEMA[:2]:
+            connection.executescript(step)
+        connection.execute("PRAGMA user_version = 2")
+        for seq, lane in enumerate(("7", "7", "8")):
+            connection.execute(
+                sqlite.INSERT, (f"{seq}", b"", lane, "push", NOW, NOW, State.WAITING, None, b"[]", b"{}")
+            )
+    connection.close()
+    async with sqlite.opened(database) as storage:
+        assert await claim(storage) == ["0", "2"]
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (sqlite.SCHEMA_VERSION,)
+    connection.close()
+
+
+async def test_a_claim_reads_only_what_it_takes(storage: Storage, database: Path) -> None:
+    """Whatever waits beside that, with bodies of any size, is looked up in an index that says all there is to ask."""
+    await storage.accept(delivery("1"), now=NOW)
+    with sqlite3.connect(database) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sqlite.CLAIMABLE}", {"now": NOW}).fetchall()
+    connection.close()
+    assert [step[-1] for step in plan] == ["SCAN inbox USING COVERING INDEX inbox_lane"]
 
 
 async def test_a_file_that_is_no_database_is_refused(database: Path) -> None:
