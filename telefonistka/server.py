@@ -48,7 +48,7 @@ CHECK_DEADLINE = 3  # seconds; probes wait for five or ten
 
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
-UNKEPT_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+UNKEPT_HEADERS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 NO_CACHE = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache", "Expires": "0"}
 
 
@@ -304,8 +304,8 @@ class Server:
 
 def _checked(request: web.Request) -> tuple[str, Headers]:
     """The event's name and the headers to keep; raises Refusal where they rule the request out."""
-    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
-    headers = tuple(pair for pair in named if pair[0].lower() not in UNKEPT_HEADERS)
+    kept = (pair for pair in request.raw_headers if pair[0].lower() not in UNKEPT_HEADERS)
+    headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept])
     kind = inboxes.media_type(headers)
     if kind not in (inboxes.JSON, inboxes.FORM):
         raise Refusal(415, f"Content-Type must be {inboxes.JSON} or {inboxes.FORM}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import orjson
@@ -18,6 +20,8 @@ RARELY = 300.0  # seconds between two records of the same kind about the export 
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+_bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
+
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -28,9 +32,24 @@ LEVELS = {
 }
 
 
+class _Bound:
+    """A block below which records have some more fields; each delivery is in several, so that they must cost little."""
+
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _bound.set({**_bound.get(), **self._fields})
+
+    def __exit__(self, *_: object) -> None:
+        _bound.reset(self._token)
+
+
 def bound(**fields: object) -> AbstractContextManager[None]:
     """Every record below has these fields."""
-    return structlog.contextvars.bound_contextvars(**fields)
+    return _Bound(fields)
 
 
 def configure(level: str = "info", *, form: str = "", stream: TextIO | None = None) -> None:
@@ -40,7 +59,7 @@ def configure(level: str = "info", *, form: str = "", stream: TextIO | None = No
     terminal = (stream or sys.stderr).isatty()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _add_bound,
             _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,6 +72,10 @@ def configure(level: str = "info", *, form: str = "", stream: TextIO | None = No
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Forward()], force=True)
     if level.lower() not in LEVELS:
         log.warning("LOG_LEVEL is none that there is, so it is info", level=level, levels=list(LEVELS))
+
+
+def _add_bound(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**_bound.get(), **record}
 
 
 def _add_trace(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
