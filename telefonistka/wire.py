@@ -308,9 +308,9 @@ class Wire:
         """What came of sending the letter. Trouble of any kind is an answer, too."""
         try:
             prepared = self._prepared(endpoint)
-            with anyio.fail_after(self._total):
+            # Not fail_after(), which costs half as much again.
+            with anyio.CancelScope(deadline=anyio.current_time() + self._total):
                 return await self._sent(prepared, letter)
-        except TimeoutError:
             return Answer(error=f"no answer within {self._total:g} seconds")
         except (OSError, ValueError, aiohttp.ClientError, HttpProcessingError) as error:
             return _failure(error)

@@ -7,6 +7,7 @@ value is a time series that never goes away.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
@@ -171,12 +172,19 @@ def readiness(*, is_ready: bool) -> None:
 
 def relay_attempt(endpoint: str, status: int | None, outcome: str, seconds: float) -> None:
     """The relay sent a delivery to an endpoint, named by scheme and host: `delivered`, `retry` or `dead`."""
-    label = _bounded(endpoint, _endpoints)
-    _upstream.labels(str(status or "error"), "POST", label).inc()
-    _relayed.labels(label, outcome).inc()
-    _relay_seconds.labels(label).observe(seconds)
+    upstream, relayed, took = _of_attempt(_bounded(endpoint, _endpoints), status, outcome)
+    upstream.inc()
+    relayed.inc()
+    took.observe(seconds)
     if outcome == "dead":
-        _relay_dead.labels(label).inc()
+        _relay_dead.labels(_bounded(endpoint, _endpoints)).inc()
+
+
+@lru_cache(maxsize=LABELS)
+def _of_attempt(endpoint: str, status: int | None, outcome: str) -> tuple[Counter, Counter, Histogram]:
+    """Kept, because to look them up takes longer than to count."""
+    upstream = _upstream.labels(str(status or "error"), "POST", endpoint)
+    return upstream, _relayed.labels(endpoint, outcome), _relay_seconds.labels(endpoint)
 
 
 def relay_endpoints(statuses: Iterable[tuple[str, int, float, bool]]) -> None:
