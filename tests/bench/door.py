@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from telefonistka import server, telemetry
+from telefonistka import daemon, server, telemetry
 from telefonistka.inbox import Inbox
 from telefonistka.storage import sqlite
 from tests.bench.load import SECRET
@@ -19,6 +19,7 @@ async def serve(state: Path) -> None:
         sqlite.opened(state / "telefonistka.db") as storage,
         server.serving(Inbox(storage), [SECRET], host="127.0.0.1", port=0),
     ):
+        daemon.collect_rarely()
         await anyio.sleep_forever()
 
 
