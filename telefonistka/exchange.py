@@ -200,6 +200,7 @@ class Exchange:
         telemetry.relay_refused(len(routing.refused) + routing.uncounted)
         if routing.unknown:
             telemetry.relay_unknown_files(repository.slug)
+            telemetry.describe({"unknown_files": routing.unknown})
             log.warning("changed files unknown", **where, reason=routing.unknown, endpoints=len(routing.endpoints))
         self._learn(repository, [one for one in routing.endpoints if one not in known])
         return routing
@@ -344,7 +345,8 @@ class Exchange:
                 log.warning("not sent early", delivery=pending.delivery, reason=str(error))
 
     async def _send_early(self, pending: Pending, kept: Kept) -> None:
-        endpoints = self._routed(pending, kept.routes).endpoints
+        with telemetry.route(pending.headers), _named(pending):
+            endpoints = self._routed(pending, kept.routes).endpoints
         found = await self._outbox.fetch(pending.delivery)
         if not endpoints or found is None:
             return

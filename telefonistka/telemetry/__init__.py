@@ -40,6 +40,7 @@ from telefonistka.telemetry.metrics import (
 from telefonistka.telemetry.traces import (
     Span,
     carried,
+    describe,
     ended,
     github_call,
     ids,
@@ -69,6 +70,7 @@ __all__ = [
     "configure",
     "dead_letter",
     "delivery",
+    "describe",
     "ended",
     "github_call",
     "github_request",

@@ -20,7 +20,7 @@ from tests.daemon.test_process import SECRET, Daemon, running
 from tests.daemon.values import StatusBoard, pull_request, until
 from tests.faults.place import eventually
 from tests.relay import sinks
-from tests.relay.test_daemon import HERE, config, github, push
+from tests.relay.test_daemon import HERE, boxed, config, github, push
 
 THERE = "https://jaeger.example.com/trace"
 PROXY = "0af7651916cd43dd8448eb211c80319c"  # a trace that somebody in front of us began
@@ -179,6 +179,25 @@ async def test_a_relayed_delivery_shows_each_attempt_and_nothing_of_it_leaves(tm
         assert route.parent in webhooks
         assert [span.kind for span in spans.below(route)]
         assert not any(request.header("traceparent") for request in [*good.requests, *busy.requests])
+
+
+async def test_files_that_stay_unknown_are_said_where_the_delivery_is_routed(tmp_path: Path) -> None:
+    """With the reason; here GitHub refuses to compare the commits."""
+    async with (
+        otlp.receiving(tmp_path / "spans") as receiver,
+        sinks.listening() as sink,
+        boxed(tmp_path, config(sink)) as box,
+        aiohttp.ClientSession() as session,
+        running(tmp_path / "state", box.url, **HERE, **receiver.environment) as daemon,
+    ):
+        box.rules.add("answer", method="GET", path="/compare/", status=422, body={"message": "Too much"})
+        await send(daemon, session, push(1), "push")
+        await send(daemon, session, push(2).replace(b'"forced":false', b'"forced":true'), "push")
+        await sink.got(2)
+        spans = await receiver.got(lambda spans: len(spans.named("route")) == 2)
+    unknown = [span.attributes.get("telefonistka.unknown_files") for span in spans.named("route")]
+    assert unknown == [None, "the push was forced, and what it took away is not listed"]
+    assert not spans.named("POST /webhook", unknown_files=unknown[1])
 
 
 async def test_the_status_leads_to_the_trace(tmp_path: Path) -> None:

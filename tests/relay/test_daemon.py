@@ -17,6 +17,7 @@ import orjson
 
 from telefonistka.sandbox import scenes
 from telefonistka.sandbox import server as sandbox
+from telefonistka.sandbox.box import Box
 from tests.daemon import values
 from tests.daemon.test_process import SECRET, Daemon, environment, running
 from tests.relay import sinks
@@ -60,12 +61,19 @@ async def send(daemon: Daemon, session: aiohttp.ClientSession, body: bytes) -> b
 
 
 @asynccontextmanager
-async def github(directory: Path, text: str) -> AsyncIterator[str]:
-    """Its address."""
+async def boxed(directory: Path, text: str) -> AsyncIterator[Box]:
+    """GitHub with a repository of this configuration, which the daemon's token may read."""
     async with sandbox.running(directory / "github") as box:
         scenes.repository(box, "acme", "iac", {"telefonistka.yaml": text})
         token = box.bot("the-bot")
         box.tokens["token"] = token
+        yield box
+
+
+@asynccontextmanager
+async def github(directory: Path, text: str) -> AsyncIterator[str]:
+    """Its address."""
+    async with boxed(directory, text) as box:
         yield box.url
 
 
