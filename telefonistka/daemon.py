@@ -374,7 +374,7 @@ async def _relaying(live: Live, storage: Storage, repos: Repos) -> AsyncIterator
         configs = Configs(storage, Hub(repos), allowed_hosts=settings.relay_allowed_hosts)
         relay = Relay(line, outbox, pace=_pace(settings), observe=_observe)
         serves = lambda slug: live.ceiling.serves(slug)  # noqa: E731 - the ceiling of that time
-        exchange = Exchange(relay, outbox, configs, storage, repos, serves=serves)
+        exchange = Exchange(relay, outbox, configs, storage, repos, give_up=settings.relay_max_age, serves=serves)
         async with relay.running(), exchange.running():
             yield Relaying(exchange, configs, line)
     except BaseExceptionGroup as group:

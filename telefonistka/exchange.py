@@ -43,7 +43,6 @@ RECENT = 10_000  # deliveries that are not sent twice without a look into the jo
 ASKING = 30.0  # seconds that GitHub has for one question
 SETTLING = 3  # tries to learn which files changed; then `relay.onUnknownFiles` decides
 LONGEST = 300.0  # seconds between two tries
-GIVE_UP = 24 * 3600.0  # seconds after arrival
 
 Repos = Callable[[Repository], Awaitable[Repo]]
 
@@ -101,6 +100,7 @@ class Exchange:
         storage: Storage,
         repos: Repos,
         *,
+        give_up: float,
         serves: Callable[[str], bool] = lambda slug: True,
         clock: Callable[[], float] = time.time,
         asking: float = ASKING,
@@ -110,6 +110,7 @@ class Exchange:
         self._configs = configs
         self._storage = storage
         self._repos = repos
+        self._give_up = give_up  # seconds after arrival
         self._serves = serves
         self._clock = clock
         self._asking = asking
@@ -328,9 +329,9 @@ class Exchange:
     async def _meanwhile(self, lane: _Lane) -> None:
         """While GitHub says nothing, the last good configuration counts; what a newer one adds is sent later."""
         for pending in list(lane.waiting):
-            if self._clock() - pending.received > GIVE_UP and pending is not lane.routing:
+            if self._clock() - pending.received > self._give_up and pending is not lane.routing:
                 lane.waiting.remove(pending)
-                await self._misroute(pending, f"GitHub could not be asked for a day: {lane.trouble}")
+                await self._misroute(pending, f"GitHub could not be asked for {self._give_up:,.0f} s: {lane.trouble}")
                 continue
             kept = None if pending is lane.routing else self._configs.last(pending.repository)
             if kept is None or pending.is_early or not kept.routes.wants(pending.change):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,14 @@ class Street:
             return response.status
 
     @asynccontextmanager
-    async def office(self, *, github: str = "", asking: float = 5.0, pace: Pace = QUICK) -> AsyncIterator[Office]:
+    async def office(
+        self,
+        *,
+        github: str = "",
+        asking: float = 5.0,
+        pace: Pace = QUICK,
+        clock: Callable[[], float] = time.time,
+    ) -> AsyncIterator[Office]:
         """The exchange with a server in front of it, over the street's one journal."""
         place = GitHub.of(github or self.box.url)
         async with auth.session(place) as session, sqlite.opened(self.directory / "telefonistka.db") as storage:
@@ -120,7 +128,7 @@ class Street:
             line = Wire(HERE)
             outbox, configs = Outbox(storage), Configs(storage, Hub(repo))
             relay = Relay(line, outbox, pace=pace)
-            exchange = Exchange(relay, outbox, configs, storage, repo, asking=asking)
+            exchange = Exchange(relay, outbox, configs, storage, repo, give_up=pace.give_up, asking=asking, clock=clock)
             try:
                 async with (
                     relay.running(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -12,7 +14,7 @@ from telefonistka.sandbox import moves, scenes
 from tests.daemon import values
 from tests.relay import sinks
 from tests.relay.sinks import OK
-from tests.relay.street import DEADLINE, NOWHERE, SECRET, heads, is_signed, paid, rules, street
+from tests.relay.street import DEADLINE, NOWHERE, QUICK, SECRET, heads, is_signed, paid, rules, street
 
 FILE = "telefonistka.yaml"
 
@@ -113,6 +115,34 @@ async def test_without_any_good_configuration_a_delivery_is_a_dead_letter(tmp_pa
         assert replay.rerouted
         await sink.got(1)
         await paid(office)
+
+
+async def test_a_delivery_that_github_says_no_route_of_is_given_up(tmp_path: Path) -> None:
+    """Once it is as old as the relay's setting allows, and not before; the dead letter says why, and can be sent."""
+    pace = replace(QUICK, give_up=3600.0)
+    late = 0.0
+    async with sinks.listening() as sink, street(tmp_path, {FILE: rules(("^clusters/.*", sink))}) as place:
+        async with place.office(github=NOWHERE, asking=0.1, pace=pace, clock=lambda: time.time() + late) as office:
+            await place.hears(office)
+            await place.push({"clusters/a": "1"})
+            await place.answered(1)
+            late = 3000.0
+            await place.push({"clusters/a": "2"})
+            await place.answered(2)
+            late = 3700.0
+            with anyio.fail_after(DEADLINE):
+                while not (dead := await office.storage.deliveries(limit=9, dead=True)):  # noqa: ASYNC110 - a thread
+                    await anyio.sleep(0.01)
+            (waits,) = await office.storage.unrouted()
+            assert waits.delivery != dead[0].delivery
+            story = await office.storage.story(dead[0].delivery)
+            assert story is not None
+            assert story.dead[0].reason.startswith("GitHub could not be asked for 3,600 s: ")
+        async with place.office() as office:
+            await sink.got(1)
+            await office.exchange.replay(dead[0].delivery)
+            await sink.got(2)
+            await paid(office)
 
 
 async def test_a_change_that_no_webhook_told_of_is_found(tmp_path: Path) -> None:
