@@ -313,7 +313,17 @@ async def _handle(
 
     async def context(repository: Repository) -> Context:
         repo, approver = await identities.repo(repository), identities.approving(repository)
-        return Context(repo, ledger, live.words, approver, live.ceiling, later, forgetful=True)
+        return Context(
+            repo,
+            ledger,
+            live.words,
+            approver,
+            live.ceiling,
+            later,
+            forgetful=True,
+            handle_self_comment=settings.handle_self_comment,
+            status_link=live.status_link,
+        )
 
     worker = Worker(inbox, context, route=partial(handlers.route, ceiling=live.ceiling))
     async with _relaying(live, storage, identities.repo) as relaying:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from anyio import to_thread
 
+from telefonistka.sandbox.state import Token
 from tests.cli.shell import Run, telefonistka
 from tests.handlers.world import World, world
 
@@ -193,13 +194,14 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     assert "the event cannot be handled:\n  GITHUB_APP_ID and GITHUB_OAUTH_TOKEN are not set" in unset.stderr
 
 
-async def commented(pipeline: Pipeline, number: int, body: str) -> Run:
+async def commented(pipeline: Pipeline, number: int, body: str, *, by: Token | None = None, **variables: str) -> Run:
     """Somebody writes a comment, and a run begins with nothing but that."""
     ask = pipeline.world.ask
-    comment, issue = await ask("POST", f"/issues/{number}/comments", body=body), await ask("GET", f"/issues/{number}")
+    comment = await ask("POST", f"/issues/{number}/comments", by=by, body=body)
+    issue = await ask("GET", f"/issues/{number}")
     repository = (await ask("GET", f"/pulls/{number}"))["base"]["repo"]
     payload = {"action": "created", "issue": issue, "comment": comment, "repository": repository}
-    return await pipeline.run("issue_comment", payload | {"sender": comment["user"]})
+    return await pipeline.run("issue_comment", payload | {"sender": comment["user"]}, **variables)
 
 
 async def test_what_a_command_asks_for_is_done_in_the_run(pipeline: Pipeline) -> None:
@@ -212,6 +214,27 @@ async def test_what_a_command_asks_for_is_done_in_the_run(pipeline: Pipeline) ->
     done = await commented(pipeline, number, "/retrigger")
     assert done.returncode == 1
     assert "check: rejected: the configuration is broken" in done.stdout
+
+
+async def test_the_operators_link_of_commit_statuses_counts(pipeline: Pipeline, tmp_path: Path) -> None:
+    """As in the daemon."""
+    template = tmp_path / "link.gotmpl"
+    template.write_text("https://logs.example.com/?of=telefonistka")
+    payload = await pipeline.merged({"lab/nginx/v": "2"})
+    done = await pipeline.run("pull_request", payload, CUSTOM_COMMIT_STATUS_URL_TEMPLATE_PATH=str(template))
+    assert done.returncode == 0, done.stderr
+    statuses = pipeline.world.repo.statuses[payload["pull_request"]["head"]["sha"]]
+    assert {one.target_url for one in statuses} == {"https://logs.example.com/?of=telefonistka"}
+
+
+async def test_our_own_comments_are_heard_where_the_operator_wants_it(pipeline: Pipeline) -> None:
+    """As in the daemon; else nothing comes of them."""
+    number = await pipeline.world.open("change", {"lab/nginx/v": "2"})
+    by = pipeline.world.bot
+    done = await commented(pipeline, number, "/retrigger", by=by)
+    assert "nothing that we are asked for" in done.stdout, done.stderr
+    done = await commented(pipeline, number, "/retrigger", by=by, HANDLE_SELF_COMMENT="true")
+    assert "check: done" in done.stdout, done.stderr
 
 
 async def test_a_commit_status_is_toggled_only_where_the_command_names_the_commit(pipeline: Pipeline) -> None:
