@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import help as helps
 from tests.bench import intake, relay, start
 
 
@@ -27,3 +28,9 @@ def test_the_starts_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture
     """Once, and it has said how much memory that took."""
     start.measure(tmp_path, runs=1, idle=0)
     assert "resident memory" in capsys.readouterr().out
+
+
+def test_the_helps_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, beside the bare interpreter; how long it may take is no matter of this run."""
+    helps.measure(runs=1)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["python", "--help"]
