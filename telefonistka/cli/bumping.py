@@ -75,13 +75,13 @@ def bump_regex(regex_string: str | None, replacement_string: str, **options: Any
 
 @click.command("bump-yaml", short_help="Set a value in a YAML file of another repository.")
 @click.option("--address", metavar="ADDRESS", help="Where the value is, such as .image.tag")
-@click.option("-n", "--replacement-string", default="", metavar="VALUE", help="The new value, always a string.")
+@click.option("-n", "--replacement-string", metavar="VALUE", help="The new value, always a string.")
 @click.option(
     "--edit", "edits", nargs=3, multiple=True, metavar="FILE ADDRESS VALUE", help="One more; may be repeated."
 )
 @_bumping
 def bump_yaml(
-    address: str | None, replacement_string: str, edits: Sequence[tuple[str, str, str]], **options: Any
+    address: str | None, replacement_string: str | None, edits: Sequence[tuple[str, str, str]], **options: Any
 ) -> None:
     """Set a value in a YAML file of another repository, by a pull request.
 
@@ -96,6 +96,8 @@ def bump_yaml(
 
     changes = [SetScalar(file=_path(file), address=where, value=value) for file, where, value in edits]
     if address is not None:
+        if replacement_string is None:
+            raise click.UsageError("Say with --replacement-string what the new value is; an empty one is -n ''.")
         changes.insert(0, SetScalar(file=_target_file(**options), address=address, value=replacement_string))
     if not changes:
         raise click.UsageError("Say with --address which value to set, or give an --edit.")

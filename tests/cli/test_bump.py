@@ -152,6 +152,13 @@ async def test_no_change_is_no_pull_request(shell: Shell) -> None:
     assert shell.pulls() == []
 
 
+async def test_a_value_is_made_empty_only_where_that_is_said(shell: Shell) -> None:
+    """By `-n ''`; that the flag is missing is a mistake, which --auto-merge would bring to the default branch."""
+    done = await shell.yaml("", "--auto-merge")
+    assert done.returncode == 0, done.stderr
+    assert shell.text("lab/api/values.yaml") == VALUES.replace('"1.0"', '""')
+
+
 async def test_a_dry_run_prints_the_diff_and_does_nothing(shell: Shell) -> None:
     done = await shell.yaml("1.1", "--dry-run")
     assert done.returncode == 0
@@ -208,15 +215,19 @@ async def test_matches_of_an_expression_are_replaced(shell: Shell) -> None:
     ("arguments", "reason"),
     [
         (["yaml", "-f", "lab/web/values.yaml", "--address", ".list[].x", "-n", "1"], "nothing is at .list[].x"),
-        (["yaml", "-f", "lab/web/values.yaml", "--address", ".tag | length"], "'.tag | length' is not an address"),
-        (["yaml", "-f", "none.yaml", "--address", ".tag"], "none.yaml: there is no such file"),
-        (["yaml", "-f", "run.sh/x", "--address", ".tag"], "run.sh/x: there is no such file"),
+        (
+            ["yaml", "-f", "lab/web/values.yaml", "--address", ".tag | length", "-n", "1"],
+            "'.tag | length' is not an address",
+        ),
+        (["yaml", "-f", "none.yaml", "--address", ".tag", "-n", "1"], "none.yaml: there is no such file"),
+        (["yaml", "-f", "run.sh/x", "--address", ".tag", "-n", "1"], "run.sh/x: there is no such file"),
         (["yaml", "-f", "lab/web/values.yaml"], "Say with --address"),
-        (["yaml", "--address", ".tag"], "Say with --target-file (or TARGET_FILE)"),
-        (["yaml", "-f", "../x", "--address", ".tag"], "'../x' is not a path"),
-        (["yaml", "-t", "iac", "-f", "x", "--address", ".tag"], "'iac': give it as owner/name"),
-        (["yaml", "-t", "acme/none", "-f", "x", "--address", ".tag"], "GitHub does not find"),
-        (["yaml", "-s", "", "-f", "x", "--address", ".tag"], "--triggering-repo-sha (or GITHUB_REPOSITORY"),
+        (["yaml", "-f", "lab/web/values.yaml", "--address", ".tag"], "Say with --replacement-string"),
+        (["yaml", "--address", ".tag", "-n", "1"], "Say with --target-file (or TARGET_FILE)"),
+        (["yaml", "-f", "../x", "--address", ".tag", "-n", "1"], "'../x' is not a path"),
+        (["yaml", "-t", "iac", "-f", "x", "--address", ".tag", "-n", "1"], "'iac': give it as owner/name"),
+        (["yaml", "-t", "acme/none", "-f", "x", "--address", ".tag", "-n", "1"], "GitHub does not find"),
+        (["yaml", "-s", "", "-f", "x", "--address", ".tag", "-n", "1"], "--triggering-repo-sha (or GITHUB_REPOSITORY"),
         (["yaml", "--wrong"], "No such option"),
         (["yaml", "extra"], "unexpected extra argument"),
         (["regex", "-f", "run.sh", "-r", "absent"], "run.sh: nothing matches 'absent'"),
