@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,6 +51,7 @@ class Context:
     later: Later = never  # work of our own, such as another look
     forgetful: bool = False  # the ledger begins with this run, and what earlier ones have opened is people's
     handle_self_comment: bool = False  # commands in our own comments count
+    clock: Callable[[], float] = time.time  # seconds since 1970
     status_link: Callable[[], str] | None = None  # where a commit status leads now, if the operator says so
 
 

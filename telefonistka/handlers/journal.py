@@ -41,6 +41,7 @@ class Opened:
     branch: str | None = None
     pull: int | None = None
     base: Sha | None = None  # the default branch's head when the pull request was opened
+    since: float = 0.0  # seconds since 1970 when GitHub was asked to open it
     labelled: bool = False
     over: bool = False  # people had closed or merged it before we could go on
     note: str = ""
@@ -84,6 +85,7 @@ class Landing:
     merges: bool
     approval: Approval
     tried: bool  # so that GitHub is asked before anything is done again
+    since: float = 0.0  # seconds since 1970 when it was opened
     rebuilds: int = 0
     stage: Stage = Stage.UNDER_WAY
     reason: str = ""
@@ -232,6 +234,13 @@ class Journal:
 
     async def put_origin(self, number: int, origin: Origin) -> None:
         await self.ledger.put("origin", f"{self.repository}/{number}", origin)
+
+    async def touched(self, number: int) -> bool:
+        """Whether an event has told that somebody did something to a pull request of ours before it could land."""
+        return await self.ledger.get("touched", f"{self.repository}/{number}", bool) or False
+
+    async def put_touched(self, number: int) -> None:
+        await self.ledger.put("touched", f"{self.repository}/{number}", True)
 
     async def brings(self, number: int) -> Promotion | None:
         """What an open pull request of ours promotes; None where it is none, or not open."""

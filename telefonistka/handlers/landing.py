@@ -40,6 +40,7 @@ PAUSE = 1.0  # seconds between them, with jitter; GitHub is done with the merge 
 CONFLICT_REBUILDS = 1  # then it is people's
 BEHIND_REBUILDS = 3  # a busy branch moves while we rebuild
 LOOK_FIRST, LOOK_LONGEST = 60.0, 3600.0  # seconds until what waits is looked at again, should no event say anything
+FRESH = 10.0  # seconds from its opening in which it is as we opened it unless an event says otherwise
 UNAUTHORIZED = 401
 NOT_ALLOWED, CONFLICT, UNPROCESSABLE = 405, 409, 422
 
@@ -68,6 +69,7 @@ def first(event: PullRequest, pin: Pin, item: Promotion, opened: Opened, given: 
         approval=Approval.WANTED if approves else Approval.ENDED,
         # Where the default branch has moved, it is looked at first what a merge would mean.
         tried=opened.base != pin.commit,
+        since=opened.since,
         stage=Stage.LEFT if found else Stage.UNDER_WAY,
         reason="an earlier run has opened it" if found else "",
     )
@@ -108,10 +110,18 @@ async def proceed(given: Context, journal: Journal, number: int, *, again: bool)
         landing = await journal.landing(number)
         if landing is None or landing.ended:
             return landing
-        way = await _way(given, journal, replace(landing, tried=landing.tried or again))
+        looks = again or not await _as_opened(given, journal, landing)
+        way = await _way(given, journal, replace(landing, tried=landing.tried or looks))
         with telemetry.part("landing", promotion=number, flow=way.item.source_path, components=way.item.components):
             await way.run()
         return way.landing
+
+
+async def _as_opened(given: Context, journal: Journal, landing: Landing) -> bool:
+    """Whether it may be merged without a look: GitHub is told which head it is, but not into which branch it goes."""
+    if landing.tried or await journal.touched(landing.number):
+        return False
+    return 0 <= given.clock() - landing.since <= FRESH
 
 
 async def resolve(given: Context, journal: Journal, event: Conflict) -> str:

@@ -15,6 +15,8 @@ from telefonistka.handlers.journal import Journal, Landing
 async def run(event: PullRequest | Review | Checked | Waiting, given: Context) -> Done:
     """Bring the pull request further where that is possible now; the status of the merge it came from follows."""
     journal = Journal(given.ledger, event.repository.id)
+    if isinstance(event, PullRequest):
+        await _touch(event.number, journal)
     known = await _landing(event, journal)
     if known is None:
         return Done("not a pull request that Telefonistka merges")
@@ -48,6 +50,17 @@ async def _landing(event: PullRequest | Review | Checked | Waiting, journal: Jou
     if isinstance(event, Checked):
         return await journal.landing_of(event.sha)
     return await journal.landing(event.number)
+
+
+async def _touch(number: int, journal: Journal) -> None:
+    """Whoever lands the pull request looks at it first: not all that people do to it changes its head.
+
+    Noted before it is asked whether there is a landing, and read after that is stored, so that one sees the other.
+    """
+    landing = await journal.landing(number)
+    untried = landing is None or not (landing.tried or landing.ended)
+    if untried and await journal.origin(number) is not None:
+        await journal.put_touched(number)
 
 
 async def _tell_source(found: Landing, given: Context, journal: Journal) -> None:

@@ -315,7 +315,7 @@ class _Opening:
 
     async def _pull(self, branch: str, commit: Sha) -> int:
         pull = await self._standing(branch, commit) if self.look_first else None
-        base = None
+        base, since = None, self.given.clock()
         if pull is None:
             lineage = self._lineage()
             title, body = comments.title(self.item), comments.body(self.item, lineage)
@@ -333,7 +333,7 @@ class _Opening:
         origin = Origin(sources=(self.event.number,), key=self.item.key, branch=branch, heads=(commit,), fate=fate)
         await self.journal.put_origin(pull.number, origin)
         await self.journal.put_into_line(self.item, pull.number)
-        await self._save(pull=pull.number, base=base, note=note, over=over, labelled=over)
+        await self._save(pull=pull.number, base=base, since=since, note=note, over=over, labelled=over)
         return pull.number
 
     async def _follow_default_branch(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,6 +276,56 @@ async def test_a_changed_base_ends_the_merge_by_itself(tmp_path: Path) -> None:
         await place.ask("PATCH", "/pulls/2", base="release")
         text = await happens(place, await place.event(2, "edited"))
         assert text == "#2 (left to people: its base was changed to release)"
+
+
+TWO = config(flow("lab/", ["prod/"], ["spare/"], auto=True))
+
+
+@asynccontextmanager
+async def opening_the_second(place: World) -> AsyncIterator[None]:
+    """#2 is open, and #3 is about to be; both are merged by themselves once the block has ended."""
+    event = await place.merged({"lab/x/f": "2"})
+    rule = place.box.rules.add("hold", path="/pulls$", method="POST", when="before", nth=2)
+    async with working(place) as given, anyio.create_task_group() as tasks:
+
+        async def run() -> None:
+            await promote.run(event, given)
+
+        tasks.start_soon(run)
+        await place.box.rules.wait_held(1, 20)
+        yield
+        place.box.rules.remove(rule)
+        place.box.rules.release()
+
+
+async def retargeted(place: World, number: int) -> str:
+    """Somebody makes the pull request go into another branch; returns which one."""
+    await place.commit({"a": "1"}, "release")
+    await place.ask("PATCH", f"/pulls/{number}", base="release")
+    return "release"
+
+
+async def test_a_base_that_is_changed_while_others_are_opened_is_not_merged_into(tmp_path: Path) -> None:
+    """Whoever lands it has learned by the event that it is not as it was opened; the others need no look."""
+    async with world(tmp_path, TWO | FILES) as place:
+        async with opening_the_second(place):
+            branch = await retargeted(place, 2)
+            said = await happens(place, await place.event(2, "edited"))
+            assert said == "not a pull request that Telefonistka merges"
+        assert [place.repo.pulls[number].merged for number in (2, 3)] == [False, True]
+        assert place.text("prod/x/f", branch) == place.text("prod/x/f") == "1"
+        (comment,) = comments(place, 2)
+        assert "its base was changed to release" in comment
+
+
+async def test_what_was_opened_a_while_ago_is_looked_at_before_its_merge(tmp_path: Path) -> None:
+    """The event may be late, or have got lost."""
+    async with world(tmp_path, TWO | FILES) as place:
+        async with opening_the_second(place):
+            branch = await retargeted(place, 2)
+            place.clock.passes(landing.FRESH + 1)
+        assert [place.repo.pulls[number].merged for number in (2, 3)] == [False, True]
+        assert place.text("prod/x/f", branch) == "1"
 
 
 async def test_a_configuration_does_not_grant_rights_to_its_own_merge(tmp_path: Path) -> None:

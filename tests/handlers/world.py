@@ -113,7 +113,13 @@ class World:
             return approver
 
         return Context(
-            repo, Ledger(self.storage), Words(templates.load()), approving, self.ceiling, later=self.inbox.enqueue
+            repo,
+            Ledger(self.storage),
+            Words(templates.load()),
+            approving,
+            self.ceiling,
+            later=self.inbox.enqueue,
+            clock=self.clock,
         )
 
     def calls(self) -> list[Call]:
