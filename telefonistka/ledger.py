@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,14 +18,14 @@ import anyio
 from pydantic import TypeAdapter
 
 from telefonistka.errors import TryAgain
-from telefonistka.storage import Storage
+from telefonistka.storage import Storage, Unavailable
 from telefonistka.telemetry import log
 
 T = TypeVar("T")
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # building one costs milliseconds
 
-LOCK_LEASE = 120.0  # seconds; longer than the few calls that need one, short enough after a crash
+LOCK_LEASE = 120.0  # seconds; renewed at a third of it, short enough after a crash
 LOCK_WAIT = 60.0  # seconds; beyond that the inbox waits better than we do
 LOCK_POLL = 0.2  # seconds
 
@@ -32,9 +33,10 @@ LOCK_POLL = 0.2  # seconds
 class Ledger:
     """Documents by kind and key, and the locks that keep two writers of the same thing apart."""
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time, lease: float = LOCK_LEASE) -> None:
         self._storage = storage
         self._clock = clock
+        self._lease = lease
 
     async def get(self, kind: str, key: str, type_: type[T]) -> T | None:
         """The document; None: there is none. Raises ValueError where it is not a `type_`."""
@@ -60,18 +62,62 @@ class Ledger:
 
     @asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[None]:
-        """Nobody else holds the lock meanwhile; raises TryAgain where it does not come free."""
-        owner, deadline = uuid4().hex, self._clock() + LOCK_WAIT
+        """Nobody else holds the lock meanwhile, however long that takes.
+
+        Raises TryAgain where it does not come free, and where it is lost, with the work stopped.
+        """
+        owner, failure = uuid4().hex, None
         try:
-            while not await self._storage.lock(name, owner, lease=LOCK_LEASE, now=self._clock()):
-                if self._clock() >= deadline:
-                    raise TryAgain(f"someone else holds the lock on {name}")
-                await anyio.sleep(LOCK_POLL)
-            yield
+            held = await self._taken(name, owner)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep, held, tasks.cancel_scope)
+                try:
+                    yield
+                except Exception as error:  # raised below, for out of here it would come as a group
+                    failure = error
+                tasks.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+            if held.lost:
+                raise TryAgain(f"someone else has taken the lock on {name}")
         finally:
             # Also after a cancelled wait, which may have taken the lock before it noticed.
             with anyio.CancelScope(shield=True):
                 await self._storage.unlock(name, owner)
+
+    async def _taken(self, name: str, owner: str) -> _Held:
+        deadline = self._clock() + LOCK_WAIT
+        while True:
+            now = self._clock()
+            if await self._storage.lock(name, owner, lease=self._lease, now=now):
+                return _Held(name, owner, until=now + self._lease)
+            if self._clock() >= deadline:
+                raise TryAgain(f"someone else holds the lock on {name}")
+            await anyio.sleep(LOCK_POLL)
+
+    async def _keep(self, held: _Held, work: anyio.CancelScope) -> None:
+        """The lock is renewed in time; returns where it is not ours any more, with the work cancelled."""
+        while not held.lost:
+            await anyio.sleep(self._lease / 3)
+            now = self._clock()
+            try:
+                held.lost = not await self._storage.lock(held.name, held.owner, lease=self._lease, now=now)
+            except Unavailable as error:
+                log.warning("a lock cannot be renewed", name=held.name, reason=str(error))
+                held.lost = now >= held.until
+            else:
+                held.until = now + self._lease
+        work.cancel()
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lock of ours."""
+
+    name: str
+    owner: str
+    until: float
+    lost: bool = False
 
 
 def _adapter(type_: Any) -> TypeAdapter[Any]:
