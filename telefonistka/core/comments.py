@@ -117,9 +117,9 @@ class Words:
         """That a promotion was in conflict with the default branch and is built anew, or why it is not."""
         return self._filled("conflict", reason=reason, branch=branch)
 
-    def unapproved(self, reason: str) -> str:
-        """Why a promotion has no approval of the second identity."""
-        return self._filled("unapproved", reason=reason)
+    def unapproved(self, reason: str, *, given: bool = False) -> str:
+        """Why a promotion has no approval of the second identity, or why that is not enough."""
+        return self._filled("unapproved", reason=reason, given=given)
 
     def ceiling(self, excesses: Collection[str]) -> str:
         """What a configuration asks for in vain."""

@@ -68,6 +68,7 @@ class Approval(StrEnum):
 
     WANTED = "wanted"
     TRIED = "tried"
+    GIVEN = "given"  # and whether it is enough is still to be asked
     ENDED = "ended"  # given, or refused and said so
 
 

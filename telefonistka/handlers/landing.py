@@ -35,6 +35,7 @@ METHOD = "merge"  # which is tried first
 REBASE = "rebase"
 IN_QUEUE = "it is in the merge queue"
 IN_CONFLICT = "it conflicts with the default branch"
+NOT_ENOUGH = "the branch's rules ask for another review, such as a code owner's or a second one"
 ROUNDS = 3  # merges that are tried at once; what lasts longer is the inbox's
 PAUSE = 1.0  # seconds between them, with jitter; GitHub is done with the merge before by then
 CONFLICT_REBUILDS = 1  # then it is people's
@@ -177,6 +178,9 @@ class _Way:
         if self.landing.merges and not self._allowed():
             await self._stop()
             return
+        if self.landing.approval is Approval.GIVEN:
+            await self._check_approval()
+            return
         standing = None
         for _ in range(ROUNDS):
             standing = await self.repo.standing(self.landing.number) if self.landing.tried else None
@@ -302,7 +306,7 @@ class _Way:
 
     async def _approve(self) -> None:
         """The head has the second identity's approval, or it was said why not."""
-        if self.landing.approval is Approval.ENDED:
+        if self.landing.approval in (Approval.GIVEN, Approval.ENDED):
             return
         if not self.given.ceiling.auto_approve:
             await self._save(approval=Approval.ENDED)
@@ -317,7 +321,25 @@ class _Way:
                 raise
             await self._unapproved(str(rejected))
             return
-        await self._save(approval=Approval.ENDED)
+        if self.landing.merges:  # what is missing then is said for the merge
+            await self._save(approval=Approval.ENDED)
+            return
+        await self._save(approval=Approval.GIVEN)
+        if self.given.forgetful:
+            await self._check_approval()
+            return
+        # The event of the review comes anyway, so that the look is not a call of the merge that led to this.
+        event = Waiting(repository=self.landing.repository, number=self.landing.number)
+        await self.given.later(event, after=LOOK_FIRST)
+
+    async def _check_approval(self) -> None:
+        """Where people merge: it was said if the branch's rules ask for more than the approval that was given."""
+        standing = await self.repo.standing(self.landing.number)
+        as_approved = (standing.state, standing.head_sha) == ("open", self.landing.head)
+        if as_approved and standing.review == "REVIEW_REQUIRED":
+            await self._unapproved(NOT_ENOUGH, given=True)
+        else:
+            await self._save(approval=Approval.ENDED)
 
     async def _give_approval(self, approver: Repo) -> None:
         if self.landing.approval is Approval.TRIED and await approver.approved(self.landing.number, self.landing.head):
@@ -330,9 +352,9 @@ class _Way:
                 raise Rejected("the second identity is the one that opened it; nobody approves their own") from refused
             raise
 
-    async def _unapproved(self, reason: str) -> None:
+    async def _unapproved(self, reason: str, *, given: bool = False) -> None:
         log.warning("not approved", pull=self.landing.number, reason=reason)
-        text = self.given.words.unapproved(reason)
+        text = self.given.words.unapproved(reason, given=given)
         await self.repo.ensure_comment(self.landing.number, comments.marker("unapproved"), text)
         await self._save(approval=Approval.ENDED)
 

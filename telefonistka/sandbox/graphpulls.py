@@ -198,9 +198,8 @@ class PullView(InRepo):
     async def changed_files(self) -> int:
         return len(await gitobjects.pull_changes(self.repo, self.pull))
 
-    @property
-    def review_decision(self) -> str | None:
-        return requirements.decision(self.ask.box, self.repo, self.pull)
+    async def review_decision(self) -> str | None:
+        return await requirements.decision(self.ask.box, self.repo, self.pull)
 
     def labels(self, **page: Any) -> dict[str, Any]:
         return connection(self.pull.labels, lambda one: self.view("Label", one), name="labels", **page)

@@ -87,16 +87,14 @@ def opinions(box: Box, repo: Repo, pull: Pull) -> list[Review]:
     return [one for one in last.values() if box.writes(one.user, repo)]
 
 
-def decision(box: Box, repo: Repo, pull: Pull) -> str | None:
+async def decision(box: Box, repo: Repo, pull: Pull) -> str | None:
     """What GraphQL calls `reviewDecision`: nothing where no review is asked for and none was given."""
     states = {one.state for one in opinions(box, repo, pull)}
     if "CHANGES_REQUESTED" in states:
         return "CHANGES_REQUESTED"
-    approvals = rules.of(repo, pull.base_ref).approvals
-    approved = sum(one.state == "APPROVED" for one in opinions(box, repo, pull))
-    if approved >= max(approvals, 1):
-        return "APPROVED"
-    return "REVIEW_REQUIRED" if approvals else None
+    if await review(box, repo, pull, rules.of(repo, pull.base_ref)):
+        return "REVIEW_REQUIRED"
+    return "APPROVED" if "APPROVED" in states else None
 
 
 async def review(box: Box, repo: Repo, pull: Pull, asked: Rules) -> str:

@@ -153,6 +153,7 @@ CASES: Mapping[str, Callable[[Words], str | tuple[str, ...]]] = {
     "result.ended": lambda words: words.result(UNDER_WAY[1:3], plan("prod/")),
     "result.left_out": lambda words: words.result(UNDER_WAY[:1], plan("lab/web/")),
     "unapproved": lambda words: words.unapproved("the second identity is @bot, which opened it"),
+    "unapproved.given": lambda words: words.unapproved("the branch's rules ask for another review", given=True),
 }
 
 

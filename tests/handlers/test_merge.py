@@ -656,6 +656,41 @@ async def test_a_review_that_the_second_identity_cannot_give_is_asked_for(
         assert await happens(place, approval(event, 2)) == "#2 (merged)"
 
 
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        (Rules(approvals=1), ""),
+        (Rules(approvals=2), "ask for another review"),
+        (Rules(approvals=1, code_owners=True), "ask for another review"),
+        (Rules(code_owners=True), "ask for another review"),
+    ],
+    ids=["one approval", "two approvals", "code owners", "code owners alone"],
+)
+@pytest.mark.parametrize("event", [True, False], ids=["by its event", "without it"])
+async def test_an_approval_that_is_not_enough_is_said_where_people_merge(
+    tmp_path: Path, rules: Rules, says: str, event: bool
+) -> None:
+    """Once, after the review's own event, or a minute later where that was lost."""
+    files = config(flow("lab/", ["prod/"]), autoApprovePromotionPrs=True) | {"CODEOWNERS": "* @alice\n"}
+    async with world(tmp_path, files | FILES) as place:
+        source = await place.merged({"lab/x/f": "2"})
+        place.repo.protection["main"] = rules
+        async with working(place) as given:
+            assert (await promote.run(source, given)).text == "opened #2"
+        (review,) = place.repo.pulls[2].reviews.values()
+        assert review.state == "APPROVED"
+        for _ in range(2):
+            if event:
+                await happens(place, approval(source, 2))
+        await later(place, landing.LOOK_FIRST)
+        said = comments(place, 2)
+        assert len(said) == bool(says)
+        assert says in "".join(said)
+        place.box.calls.clear()
+        await happens(place, approval(source, 2))
+        assert place.calls() == []
+
+
 async def test_githubs_auto_merge_takes_over_where_the_repository_has_it(tmp_path: Path) -> None:
     """With the head that we made; GitHub merges, and the status follows its event."""
     async with world(tmp_path, AUTO | FILES, allow_auto_merge=True) as place:
