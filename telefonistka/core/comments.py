@@ -242,7 +242,7 @@ def title(promotion: Promotion) -> str:
 
 
 def _whole_title(promotion: Promotion) -> str:
-    description = promotion.description or " ".join(promotion.targets)
+    description = promotion.description or " ".join(promotion.told_targets)
     return f"🚀 Promotion: {','.join(promotion.components)} ➡️  {description}"
 
 

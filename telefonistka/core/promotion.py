@@ -130,6 +130,7 @@ class Promotion:
     components: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     skipped: tuple[Skip, ...] = ()
+    refused: tuple[str, ...] = ()  # targets to which no component may be promoted, sorted
     auto_merge: bool = False
     held: str = ""  # why it is not merged by itself, though its flow asks for that
     deletions: tuple[Deletion, ...] = ()  # those that people should look at
@@ -140,6 +141,11 @@ class Promotion:
     @property
     def merges_itself(self) -> bool:
         return self.auto_merge and not self.held
+
+    @property
+    def told_targets(self) -> tuple[str, ...]:
+        """The targets as its title, body and metadata tell them: nobody is told that it goes where nothing may."""
+        return tuple(target for target in self.targets if target not in self.refused)
 
     @property
     def changes(self) -> tuple[Pair, ...]:
@@ -290,10 +296,12 @@ def plan(
                 match _decide(component, prefix, own, head, snapshot, ceiling):
                     case Pair() as pair:
                         group.pairs[pair] = component
+                        group.open.add(prefix)
                     case Skip() as skip:
                         group.skipped.append(skip)
                     case Refusal() as refusal:
                         refusals.add(refusal)
+                        group.refused.add(prefix)
     conflicts = _drop_rivals(groups) | {conflict for group in groups for conflict in _drop_overlaps(group)}
     return Plan(
         promotions=tuple(_promotions(groups, config, head, snapshot, ceiling)),
@@ -331,6 +339,8 @@ class _Group:
     components: list[Component] = field(default_factory=list)
     pairs: dict[Pair, Component] = field(default_factory=dict)
     skipped: list[Skip] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)  # targets, of at least one component
+    open: set[str] = field(default_factory=set)  # targets that at least one component may be promoted to
 
 
 def _groups(components: Collection[Component], config: RepoConfig) -> list[_Group]:
@@ -490,6 +500,7 @@ def _promotions(
             components=tuple(sorted({pair.component for pair in shown})),
             pairs=pairs,
             skipped=tuple(sorted(group.skipped)),
+            refused=tuple(sorted(group.refused - group.open)),
             auto_merge=group.auto_merge,
             held=too_much if ceiling.auto_merge else "the operator of Telefonistka does not allow it",
             deletions=deletions if too_much else (),

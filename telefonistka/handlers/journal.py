@@ -363,7 +363,7 @@ class Journal:
         notes = (opened.note.strip(" ()"), origin.note if origin is not None else "")
         return Result(
             source=item.source,
-            description=item.description or " ".join(item.targets),
+            description=item.description or " ".join(item.told_targets),
             components=item.components,
             standing=standing,
             number=opened.pull,

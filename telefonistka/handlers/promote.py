@@ -355,7 +355,7 @@ class _Opening:
         await self.journal.put_reviews(number, known.awaiting(Awaited(asked=asked)))
 
     def _lineage(self) -> Lineage:
-        hop = Hop(self.item.source, self.item.targets)
+        hop = Hop(self.item.source, self.item.told_targets)
         so_far = lineage.parse(self.event.body)
         trace = telemetry.traceparent()
         return so_far.followed_by(self.event.number, self.event.author, hop, self.item.promoted_paths, trace)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from telefonistka.core import config, promotion, trees
 from telefonistka.core.config import ComponentConfig, Parsed
+from telefonistka.core.guards import Ceiling
 from telefonistka.core.promotion import Component, Plan
 from tests.core.values import flow, repo_config, snapshot
 
@@ -344,6 +345,20 @@ def test_hidden_targets_are_those_of_the_component_that_skips_the_fewest() -> No
     (alone,) = planned(Case("", B, [X], rules=block)).to_open
     assert both.hidden_targets == set()
     assert alone.hidden_targets == {"a/"}
+
+
+@pytest.mark.parametrize(
+    ("other", "ceiling"),
+    [(".github/", Ceiling()), ("d/", Ceiling(targets=("a", "c/y")))],
+    ids=["by us", "by the operator"],
+)
+def test_nobody_is_told_of_targets_that_are_refused_for_every_component(other: str, ceiling: Ceiling) -> None:
+    """One that some component is promoted to is told, and the key of the branch's name stays the original's."""
+    config = repo_config(flow("src/", ["a/", "c/", other]))
+    files = snapshot(dict.fromkeys([X, Y], "1"))
+    (item,) = promotion.plan(promotion.touched([X, Y], (), config), config, {}, files, ceiling).promotions
+    assert item.told_targets == ("a/", "c/")
+    assert item.targets == tuple(sorted(["a/", "c/", other]))
 
 
 @pytest.mark.parametrize(

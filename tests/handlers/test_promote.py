@@ -142,6 +142,25 @@ async def test_the_block_list_of_a_component_that_is_gone_still_holds(tmp_path: 
         assert place.text("prod/x/a") == "own"
 
 
+async def test_what_is_refused_is_not_told_as_promoted(tmp_path: Path) -> None:
+    """Neither in title, body nor metadata, nor in what the merge is told; the plan's comment says why."""
+    files = {"telefonistka.yaml": config(flow("lab/", ["prod/", ".github/"]))}
+    async with world(tmp_path, files) as place:
+        event = await place.merged({"lab/x/f": "1"})
+        async with working(place) as given:
+            with pytest.raises(Rejected, match=r"\.github/x"):
+                await promote.run(event, given)
+        (pull,) = place.pulls()
+        assert pull["title"].endswith("➡️  prod/")
+        assert ".github" not in pull["body"]
+        known = lineage.parse(pull["body"])
+        assert known.hops[1].targets == ("prod/",)
+        merged = place.state()["pulls"][0]["comments"]
+        (plan,) = (one["body"] for one in merged if "telefonistka plan" in one["body"])
+        assert "to `prod/`" in plan
+        assert "`.github/x`" in plan
+
+
 async def test_a_rename_promotes_the_old_component_and_the_new(tmp_path: Path) -> None:
     """D42: the old one is removed where it was promoted to."""
     files = ONE | {
