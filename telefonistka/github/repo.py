@@ -44,7 +44,12 @@ query MergedPull($owner: String!, $name: String!, $number: Int!) {
       merged
       baseRefName
       headRefOid
-      mergeCommit { oid }
+      mergeCommit {
+        oid
+        parents(first: 1) { totalCount nodes { oid } }
+        history(first: 100) { nodes { oid } }
+      }
+      commits(first: 1) { totalCount }
       labels(first: 100) { nodes { name } pageInfo { hasNextPage } }
     }
     config: object(expression: "HEAD:%s") { ... on Blob { oid text isTruncated } }
@@ -247,6 +252,7 @@ class MergedPull:
     base_ref: str
     head_sha: Sha
     merge_sha: Sha | None  # None also while GitHub has not said it yet
+    before: tuple[Sha, ...]  # where the base branch may have been before the merge
     labels: tuple[str, ...]  # sorted
     default_branch: str
     head: Head  # of the default branch
@@ -445,6 +451,7 @@ class Repo:
             base_ref=pull["baseRefName"],
             head_sha=Sha(pull["headRefOid"]),
             merge_sha=Sha(pull["mergeCommit"]["oid"]) if pull["mergeCommit"] else None,
+            before=_before(pull["mergeCommit"], pull["commits"]["totalCount"]),
             labels=tuple(sorted(labels)),
             default_branch=default["name"],
             head=Head(Sha(default["target"]["oid"]), Oid(default["target"]["tree"]["oid"])),
@@ -1168,6 +1175,20 @@ def _check(report: CheckReport, start: int) -> dict[str, Any]:
         "conclusion": report.conclusion,
         "output": output,
     }
+
+
+def _before(merge: Mapping[str, Any] | None, commits: int) -> tuple[Sha, ...]:
+    """The first parent of a merge, and what came before as many commits as the pull request has.
+
+    A rebase leaves all of those on the branch, a squash one, and nothing tells them apart.
+    """
+    if merge is None:
+        return ()
+    parents = [Sha(one["oid"]) for one in merge["parents"]["nodes"]]
+    line = [Sha(one["oid"]) for one in merge["history"]["nodes"]]
+    if merge["parents"]["totalCount"] == 1 and commits > 1:
+        parents.append(line[min(commits, len(line) - 1)])
+    return tuple(parents)
 
 
 def _annotation(remark: Annotation) -> dict[str, Any]:

@@ -76,6 +76,7 @@ async def _decide(event: PullRequest, given: Context, journal: Journal) -> Pin |
     files = await repo.changed_files(event.number, base_sha=event.base_sha, head_sha=event.head_sha)
 
     async def planned(config: RepoConfig, files: Collection[str]) -> Plan:
+        # What that removes is still as it was there: a change of it since then would have been a conflict.
         before, ceiling = event.base_sha, given.ceiling
         return await facts.plan(repo, snapshot, config, files, pull.labels, before=before, ceiling=ceiling)
 
@@ -85,9 +86,11 @@ async def _decide(event: PullRequest, given: Context, journal: Journal) -> Pin |
         whole = await planned(config, [*files, *await newer.files(overtakes, journal)])
         plan = newer.widened(plan, whole, overtakes)
     if promotion.CONFIG_FILE in files:
-        earlier = await facts.config_at(repo, event.base_sha)
-        plan = promotion.allowed_before(plan, await planned(earlier, files))
-        approve = approve and earlier.auto_approve_promotion_prs
+        # The event names the base branch as it was when the head was pushed last, which may be long before the merge.
+        for commit in dict.fromkeys((event.base_sha, *pull.before)):
+            earlier = await facts.config_at(repo, commit)
+            plan = promotion.allowed_before(plan, await planned(earlier, files))
+            approve = approve and earlier.auto_approve_promotion_prs
     warnings = tuple(str(finding) for finding in parsed.findings)
     return Pin(
         commit=pull.head.sha,

@@ -51,7 +51,9 @@ async def merge(
     except Locked as error:
         raise Refused(405, "Base branch was modified. Review and try the merge again.") from error
     pull.state = "closed"  # before anyone looks at what the push has merged
-    pull.merge_commit_sha, pull.base_sha, pull.merged_by = commit, base, by
+    pull.merge_commit_sha, pull.merged_by = commit, by
+    if not repo.switches.stale_base:
+        pull.base_sha = base
     pull.merged_at = pull.closed_at = pull.updated_at = now()
     await moves.moved(box, repo, ref, base, commit, sender=by)
     await box.tell("pull_request", "closed", repo=repo, sender=by, pull=pull)

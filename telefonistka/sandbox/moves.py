@@ -90,7 +90,8 @@ async def close(box: Box, repo: Repo, pull: Pull, *, sender: User) -> None:
 async def merged(box: Box, repo: Repo, pull: Pull, commit: str, *, base: str, sender: User) -> None:
     """The pull request counts as merged by `commit`; `base` is where its base branch was before."""
     pull.merge_commit_sha = commit
-    pull.base_sha = base
+    if not repo.switches.stale_base:
+        pull.base_sha = base
     pull.merged_by = sender
     pull.merged_at = now()
     await close(box, repo, pull, sender=sender)

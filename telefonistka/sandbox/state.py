@@ -379,6 +379,7 @@ class Switches:
     delete_branch_on_merge: bool = False
     allow_auto_merge: bool = False
     late_mergeable: int = 0  # so many readings of a pull request after a push answer `mergeable: null`
+    stale_base: bool = False  # a pull request's base.sha stays where it was when the head was pushed, merged or not
     hold_merges: bool = False  # auto-merge and the merge queue wait for `POST /_sandbox/proceed`
 
 

@@ -342,6 +342,42 @@ async def test_a_configuration_does_not_grant_rights_to_its_own_merge(tmp_path: 
         assert (await promoted(place, {"lab/x/f": "3"})).endswith("(merged)")
 
 
+TAKEN_AWAY = """\
+promotionPaths:
+  - sourcePath: lab/
+    # The words between what
+    # two people change keep
+    # git from a conflict.
+    promotionPrs:
+      - targetPaths: [prod/]
+"""
+GRANTED = TAKEN_AWAY.replace("  - source", "  - conditions: {autoMerge: true}\n    source")
+GRANTED = f"autoApprovePromotionPrs: true\n{GRANTED}"
+GRANTED_BELOW = "    conditions: {autoMerge: true}\nautoApprovePromotionPrs: true\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one commit", "two commits"])
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+async def test_an_older_pull_request_does_not_bring_back_a_right_that_was_taken_away(
+    tmp_path: Path, method: str, at_once: bool
+) -> None:
+    """GitHub's event names the base branch as it was when the head was pushed: the right was still there."""
+    async with world(tmp_path, {"telefonistka.yaml": GRANTED} | FILES, stale_base=True) as place:
+        change = {"telefonistka.yaml": GRANTED + GRANTED_BELOW, "lab/x/f": "2"}
+        for files in [change] if at_once else [{name: text} for name, text in change.items()]:
+            await place.commit(files, "change")
+        number = await place.open("change")
+        granted = place.repo.git.branch("main")
+        await place.commit({"telefonistka.yaml": TAKEN_AWAY})
+        event = await place.merge(number, merge_method=method)
+        assert event.base_sha == granted
+        assert place.text("telefonistka.yaml") == TAKEN_AWAY + GRANTED_BELOW
+        async with working(place) as given:
+            text = (await promote.run(event, given)).text
+        assert text.startswith("opened #2 (left to people: its configuration came with the same merge")
+        assert not place.repo.pulls[2].reviews
+
+
 # People
 
 
