@@ -22,7 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13")
 PARTS = ("telefonistka", "config", "systemd")
-FILES = ("pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md", "Containerfile", ".gitignore")
+FILES = (
+    *("pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md", "Containerfile"),
+    *(".containerignore", ".gitignore"),
+)
 EPOCH = "1700000000"
 DEADLINE = 600  # seconds for one command
 

@@ -17,7 +17,8 @@ import pytest
 from tests.daemon.test_process import running
 from tests.daemon.values import StatusBoard
 
-TEXT = re.sub(r"\\\n\s*", "", (Path(__file__).parents[2] / "Containerfile").read_text())
+ROOT = Path(__file__).parents[2]
+TEXT = re.sub(r"\\\n\s*", "", (ROOT / "Containerfile").read_text())
 INSTRUCTIONS = [line.split(" ", 1) for line in TEXT.splitlines() if line and not line.startswith("#")]
 
 
@@ -40,13 +41,24 @@ def test_it_is_started_as_the_originals() -> None:
 
 
 def test_both_stages_have_the_base_that_is_given() -> None:
-    """By an argument, which may be a digest; what is installed is locked."""
-    (base,) = given("ARG")
-    assert base.startswith("BASE=")
+    """By an argument, which is to be a digest, so that there is no default; what is installed is locked."""
+    assert given("ARG") == ["BASE"]
     assert {rest.split(" ")[0] for rest in given("FROM")} == {"${BASE}"}
     installed = [rest for rest in given("RUN") if "pip install" in rest]
     assert all("--require-hashes" in rest or "--no-index" in rest for rest in installed)
     assert len(installed) == 2
+
+
+def test_only_what_is_copied_goes_into_the_build() -> None:
+    """The history, secrets in a checkout and virtual environments stay where they are."""
+    lines = (ROOT / ".containerignore").read_text().splitlines()
+    everything, *rules = [line for line in lines if line and not line.startswith("#")]
+    let_in = [rule.removeprefix("!") for rule in rules if rule.startswith("!") and not rule.endswith("/")]
+    copied = [words.split()[0] for words in given("COPY") if not words.startswith("--from")]
+    assert (everything, let_in) == ("*", copied)
+    # A directory that is let in lets nothing else in.
+    opened = [rule for rule in rules if rule.startswith("!") and rule.endswith("/")]
+    assert [rules[rules.index(rule) + 1] for rule in opened] == [f"{rule[1:]}*" for rule in opened]
 
 
 async def test_the_health_check_can_tell(tmp_path: Path, board: StatusBoard) -> None:
