@@ -25,6 +25,7 @@ from telefonistka.census import Census
 from telefonistka.configs import Configs
 from telefonistka.core import events
 from telefonistka.core.events import Own, PullRequest, Repository
+from telefonistka.errors import Rejected, TryAgain
 from telefonistka.exchange import Exchange, Hub, Repos
 from telefonistka.github import auth
 from telefonistka.github.auth import Identity
@@ -54,6 +55,7 @@ WORK_ENDS = 0.5  # seconds for what runs without calls, such as storing an outco
 TRACES_END = 0.4  # seconds for the last spans to be exported
 SERVING = f"serving, version {__version__}"
 PRUNE_INTERVAL = 600.0  # seconds
+GREET_INTERVAL = 60.0  # seconds until GitHub is asked again who we are, where it gave no answer
 LOOK = 0.05  # seconds between two looks at the one delivery that is handled
 GARBAGE = 20_000  # objects between two looks for cycles, some dozens of deliveries; we make next to none
 WAITING = State.WAITING.name.lower()
@@ -142,6 +144,10 @@ class Identities:
     main: Identity
     approver: Identity | None
 
+    @property
+    def all(self) -> tuple[Identity, ...]:
+        return tuple(filter(None, (self.main, self.approver)))
+
     async def look_up(self, owner: str, name: str) -> Repository:
         """A repository by its name."""
         found = await Inspection(self.main, owner, name).repository()
@@ -157,7 +163,7 @@ class Identities:
 
     def pace(self, pacing: Pacing) -> None:
         """From now on, writes keep these distances."""
-        for identity in filter(None, (self.main, self.approver)):
+        for identity in self.all:
             identity.pace(pacing)
 
     async def trouble(self) -> str | None:
@@ -229,6 +235,8 @@ async def _serve(
             checks = [identities.trouble, *([recovery.trouble] if settings.recovery_interval else [])]
             await _listen(listener, settings, inbox, relaying.exchange, checks)
             async with anyio.create_task_group() as tasks:
+                for identity in identities.all:
+                    tasks.start_soon(_greet, identity)
                 tasks.start_soon(_resume, ledger, inbox)
                 tasks.start_soon(worker.run)
                 tasks.start_soon(_prune, inbox)
@@ -480,6 +488,20 @@ async def _listen(
         where = f"LISTEN_FDS is {count}" if count else f"TELEFONISTKA_LISTEN is {wanted}"
         raise Invalid((f"{where}, where we cannot listen: {error.strerror}. Set it to a free address.",)) from error
     log.info("listening", host=host, port=port, version=__version__, sqlite=sqlite.VERSION, github=settings.github_host)
+
+
+async def _greet(identity: Identity) -> None:
+    """GitHub says whether it knows us before there is work: a wrong credential is seen in /ready at once."""
+    while True:
+        try:
+            await identity.greet()
+        except Rejected as error:
+            log.error("GitHub refuses our credentials", identity=identity.name, reason=error.text)
+        except TryAgain as error:
+            log.warning("GitHub could not be asked whether it knows us", identity=identity.name, reason=str(error))
+            await anyio.sleep(error.after or GREET_INTERVAL)
+            continue
+        return
 
 
 async def _resume(ledger: Ledger, inbox: Inbox) -> None:

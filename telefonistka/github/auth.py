@@ -6,6 +6,7 @@ What belongs here: credentials and their renewal, finding installations, the HTT
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -152,7 +153,7 @@ class Identity:
         name: str = "main",
     ) -> None:
         self._credentials = credentials
-        self._name = name  # in metrics
+        self.name = name  # in metrics and in the log
         self._endpoint = endpoint
         self._session = session
         self._pacing = pacing or Pacing()
@@ -190,6 +191,14 @@ class Identity:
     def _clients(self) -> tuple[Client, ...]:
         return self._self, *self._installations.values()
 
+    async def greet(self) -> None:
+        """GitHub has been asked whether it knows us, which costs none of its limits; raises as any call does.
+
+        https://docs.github.com/en/rest/rate-limit/rate-limit, https://docs.github.com/en/rest/apps/apps#get-the-authenticated-app
+        """
+        with suppress(NotFound):  # an Enterprise Server without limits
+            await self._self.get("/app" if self.is_app else "/rate_limit")
+
     async def login(self) -> str:
         """The name under which our comments and commits appear; an App's ends in "[bot]"."""
         if not self._login:
@@ -223,7 +232,7 @@ class Identity:
         self, credential: _TokenCredential | _AppCredential | _InstallationCredential, owner: str = ""
     ) -> Client:
         limits = Limits(self._pacing, self._clock)  # GitHub counts per installation
-        tell = partial(telemetry.budget, self._name, owner)
+        tell = partial(telemetry.budget, self.name, owner)
         return Client(self._session, self._endpoint, credential, limits, self._at_once, self.login, tell)
 
     async def _installation(self, owner: str, repo: str) -> int:

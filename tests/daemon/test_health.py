@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
+import anyio
+import anyio.abc
 import orjson
 import pytest
 
@@ -72,6 +74,37 @@ async def test_a_journal_that_does_not_answer_makes_it_unready(tmp_path: Path, b
         other.execute("ROLLBACK")
         other.close()
         await until(lambda: ready(daemon))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "whose"), [("GITHUB_OAUTH_TOKEN", "our"), ("APPROVER_GITHUB_OAUTH_TOKEN", "the approver's")]
+)
+async def test_a_token_that_is_wrong_makes_a_new_installation_unready(tmp_path: Path, wrong: str, whose: str) -> None:
+    """Soon after its start, before GitHub has sent anything; the log says what GitHub said."""
+    async with sandbox.running(tmp_path / "github") as box:
+        tokens = {
+            "GITHUB_OAUTH_TOKEN": box.bot("the-bot").value,
+            "APPROVER_GITHUB_OAUTH_TOKEN": box.bot("the-approver").value,
+        }
+        async with running(tmp_path / "state", box.url, **tokens | {wrong: "ghp_wrong"}) as daemon:
+
+            async def refused() -> bool:
+                return await health(daemon) == (503, [f"GitHub does not accept {whose} credentials"])
+
+            await until(refused)
+            (told,) = [record for record in daemon.records() if record["event"] == "GitHub refuses our credentials"]
+            assert "401" in told["reason"]
+            assert "ghp_wrong" not in daemon.log.read_text()
+            assert await daemon.stop() == 0
+
+
+async def test_a_github_that_does_not_answer_holds_up_no_start(tmp_path: Path) -> None:
+    """Nor a stop: whether it knows us shows once it says so."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as silent:  # connections wait there for ever
+        port = silent.extra(anyio.abc.SocketAttribute.local_port)
+        async with running(tmp_path / "state", f"http://127.0.0.1:{port}") as daemon:
+            assert await health(daemon) == (200, [])
+            assert await daemon.stop() == 0
 
 
 async def test_a_token_that_was_revoked_makes_it_unready(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from tests.faults.place import DAEMON, PATIENCE, Daemon, Scenario, Scene, placed
 When = Literal["before", "after"]
 WHENS: tuple[When, ...] = get_args(When)
 PARALLEL = 4  # runs at once; half of a run is waiting
-THEIRS = r"^(?!.*/(pulls/1/merge|deliveries|attempts)$)"  # every path but those that Ada asks for
+# Every path but those that Ada asks for, and the one by which the daemon learns whether it is known, whenever that is.
+THEIRS = r"^(?!.*/(pulls/1/merge|deliveries|attempts|rate_limit)$)"
 READS = re.compile("GET |POST graphql query ")
 
 # Bad answers that the daemon lives through, as rules of the sandbox.

@@ -256,8 +256,9 @@ class Scene:
         return state | {"drift": apart}
 
     def calls(self) -> list[Call]:
-        """What the daemon asked of GitHub."""
-        return [call for call in self.box.calls if call.identity in (self.bot.user.login, "telefonistka-approver")]
+        """What the daemon asked of GitHub for its work."""
+        ours = (self.bot.user.login, "telefonistka-approver")
+        return [call for call in self.box.calls if call.identity in ours and not call.path.endswith("/rate_limit")]
 
 
 @asynccontextmanager

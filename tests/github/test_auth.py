@@ -82,6 +82,21 @@ async def test_the_app_proves_itself_with_a_short_lived_jwt(github: Scripted, wa
     assert claims["exp"] - claims["iat"] <= 600
 
 
+@pytest.mark.parametrize("status", [200, 404])
+async def test_an_identity_asks_whether_it_is_known(github: Scripted, watch: Stopwatch, app: App, status: int) -> None:
+    """A token what is left of its limits, which an Enterprise Server may not have; an App who it is."""
+    for who, asks, scheme in ((Token("t0ken"), "/rate_limit", "token"), (app, "/app", "bearer")):
+        github.on(f"GET {asks}", Reply(status, {}))
+        async with identity(github, who, watch) as us:
+            await us.greet()
+            assert (github.asked[-1].path, github.asked[-1].headers["Authorization"].split()[0]) == (asks, scheme)
+            github.on(f"GET {asks}", Reply(401, {"message": "Bad credentials"}))
+        async with identity(github, who, watch) as us:
+            with pytest.raises(Forbidden):
+                await us.greet()
+            assert us.refused
+
+
 async def test_each_installation_has_a_budget_of_its_own(github: Scripted, watch: Stopwatch, app: App) -> None:
     """In the metrics under the account on which the App is installed, also where a path names none."""
     told = {"x-ratelimit-limit": "5500", "x-ratelimit-reset": "9", "x-ratelimit-resource": "graphql"}
