@@ -99,6 +99,7 @@ class Recovery:
 
     async def run(self) -> NoReturn:
         """Sweeps at once and after each interval."""
+        telemetry.recovery_interval(self._interval)
         while True:
             with telemetry.rounds("sweep"):
                 await self.sweep()

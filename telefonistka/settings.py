@@ -161,6 +161,16 @@ class Admin:
     listen: Address | Path
     database: Path
 
+    @property
+    def missing(self) -> str:
+        """What to do where there is no such file; "" where there is one."""
+        if self.database.exists():
+            return ""
+        return (
+            f"There is no {self.database}. Set TELEFONISTKA_STATE_DIR to the daemon's state directory, such as "
+            f"/var/lib/telefonistka, or {CONFIG} to the server file that names it."
+        )
+
 
 def admin(environ: Mapping[str, str]) -> Admin:
     """The settings that a command needs to talk to the daemon; raises Invalid as `read` does."""

@@ -123,6 +123,8 @@ def _from_daemon(path: str, otherwise: Callable[[Path], Any] | None, body: dict[
         except admin.Down as down:
             if otherwise is None:
                 raise Rejected(f"the daemon does not run, or not there: {down}") from None
+            if given.missing:
+                raise Rejected(f"the daemon does not run, or not there: {given.missing}") from None
             return otherwise(given.database)
     except (settings.Invalid, admin.Unusable, admin.Refused) as error:
         raise Rejected(str(error)) from None

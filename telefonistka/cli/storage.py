@@ -41,7 +41,7 @@ def storage_backup(path: Path, force: bool) -> None:
     """
     from telefonistka.storage import Unusable, copies
 
-    database = _database()
+    database = _database(there=True)
     if path.exists() and not force:
         raise Rejected(f"{path} is there already. Give another name, or --force to replace it.")
     try:
@@ -85,7 +85,7 @@ def storage_check(path: Path | None, as_json: bool) -> None:
     """
     from telefonistka.storage import Unusable, copies
 
-    file = path or _database()
+    file = path or _database(there=True)
     try:
         with terminal.progress(f"reading {file}"):
             contents = copies.check(file)
@@ -97,13 +97,17 @@ def storage_check(path: Path | None, as_json: bool) -> None:
     return None
 
 
-def _database() -> Path:
+def _database(*, there: bool = False) -> Path:
+    """Where the daemon has its storage; `there` refuses a place where there is none."""
     from telefonistka import settings
 
     try:
-        return settings.admin(os.environ).database
+        found = settings.admin(os.environ)
     except settings.Invalid as error:
         raise Rejected(str(error)) from None
+    if there and found.missing:
+        raise Rejected(found.missing)
+    return found.database
 
 
 def _said(contents: Contents) -> str:

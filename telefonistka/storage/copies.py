@@ -61,6 +61,7 @@ def restore(database: Path, source: Path, *, name: str) -> tuple[Contents, Path 
     """
     if source.exists() and _same(database, source):
         raise Unusable(f"{source} is the storage itself.")
+    check(source)  # before anything is made, such as the directory
     with alone(database):
         _hand_over(database.with_name(f"{database.name}.lock"))
         with _copied(source, database) as (copy, contents):

@@ -93,6 +93,7 @@ _budget_remaining = Gauge(
 _spans = Counter("telefonistka_spans", "Spans of traces by what became of them", ["result"])
 _sweeps = Counter("telefonistka_recovery_sweeps", "Sweeps for what never arrived, by how they ended", ["result"])
 _swept = Gauge("telefonistka_recovery_last_sweep_timestamp_seconds", "When the last complete sweep ended, Unix time")
+_interval = Gauge("telefonistka_recovery_interval_seconds", "Seconds between two sweeps; 0: there are none")
 _lag = Gauge("telefonistka_recovery_lag_seconds", "Age of the oldest delivery in GitHub's log that we cannot fetch")
 _missed = Counter("telefonistka_recovery_missed_deliveries", "Deliveries fetched from GitHub's log", ["event"])
 _missed_merges = Counter("telefonistka_recovery_missed_merges", "Merges that no delivery told of")
@@ -233,6 +234,11 @@ def recovery_sweep(*, complete: bool, at: float, lag: float) -> None:
     _lag.set(lag)
     if complete:
         _swept.set(at)
+
+
+def recovery_interval(seconds: float) -> None:
+    """So often there is a sweep."""
+    _interval.set(seconds)
 
 
 def recovery_missed(event: str) -> None:

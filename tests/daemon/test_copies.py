@@ -174,13 +174,15 @@ async def test_a_storage_is_restored_where_there_is_none(database: Path, tmp_pat
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 async def test_what_root_restores_belongs_to_the_daemon(database: Path, tmp_path: Path) -> None:
-    """By the owner of the state directory, which systemd chooses; so does the lock that a failed restore leaves."""
+    """By the owner of the state directory, which systemd chooses; so does the lock, also where the restore fails."""
     copy, state = tmp_path / "copy.db", tmp_path / "new"
     copies.backup(await filled(database), copy)
     state.mkdir()
     os.chown(state, 4711, 4712)
-    with pytest.raises(Unusable):
-        copies.restore(state / "telefonistka.db", tmp_path / "nothing", name="before")
+    (state / "telefonistka.db").mkdir()  # which no file can replace
+    with pytest.raises(Unusable, match=r"cannot be copied"):
+        copies.restore(state / "telefonistka.db", copy, name="before")
+    (state / "telefonistka.db").rmdir()
     assert [(one.name, one.stat().st_uid) for one in state.iterdir()] == [("telefonistka.db.lock", 4711)]
     copies.restore(state / "telefonistka.db", copy, name="before")
     assert {(one.stat().st_uid, one.stat().st_gid) for one in state.iterdir()} == {(4711, 4712)}
@@ -224,8 +226,10 @@ async def test_a_copy_that_is_no_good_changes_nothing(database: Path, tmp_path: 
     bad = spoil(Path(shutil.copy(good, tmp_path / "copies" / "bad.db")))
     with pytest.raises(Unusable, match=says):
         copies.check(bad)
-    with pytest.raises(Unusable):
-        copies.restore(database, bad, name="before")
+    for place in (database, tmp_path / "fresh" / "telefonistka.db"):
+        with pytest.raises(Unusable):
+            copies.restore(place, bad, name="before")
+    assert not (tmp_path / "fresh").exists()
     with pytest.raises(Unusable):
         copies.backup(bad, good, replace=True)
     assert {path.name for path in database.parent.iterdir()} == before
@@ -239,6 +243,24 @@ async def test_the_storage_is_no_place_for_its_own_copy(database: Path) -> None:
         copies.backup(database, database, replace=True)
     with pytest.raises(Unusable, match=r"is the storage itself"):
         copies.restore(database, database, name="before")
+
+
+@pytest.mark.parametrize("command", [("backup", "copy.db"), ("check",)])
+async def test_a_storage_that_is_not_there_is_told_with_what_to_set(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """As in a shell that knows nothing of the daemon; nothing is made."""
+    done = await storage_command(tmp_path / "nowhere", *command)
+    assert done.returncode == 1
+    assert f"There is no {tmp_path}/nowhere/telefonistka.db. Set TELEFONISTKA_STATE_DIR to " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_deliveries_of_nowhere_are_told_with_what_to_set(tmp_path: Path) -> None:
+    """Neither a daemon nor its file."""
+    environ = {"TELEFONISTKA_STATE_DIR": str(tmp_path / "nowhere")}
+    done = await anyio.to_thread.run_sync(lambda: telefonistka("deliveries", "dead", env=environ))
+    assert done.returncode == 1
+    assert "the daemon does not run, or not there: There is no " in done.stderr
+    assert "Set TELEFONISTKA_STATE_DIR to " in done.stderr
 
 
 async def test_a_place_that_cannot_be_written_is_a_sentence(database: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import socket
 import ssl
 import subprocess
 import sys
@@ -19,14 +20,16 @@ import aiohttp
 import anyio
 import orjson
 import pytest
+from aiohttp import web
 from ruamel.yaml import YAML
 
 from telefonistka import server
 from telefonistka.cli import commands
 from telefonistka.sandbox import tls
+from telefonistka.storage import sqlite
 from tests.cli.test_help import golden, names
 from tests.daemon import manager
-from tests.daemon.test_process import SECRET, running
+from tests.daemon.test_process import EXIT_DEADLINE, SECRET, environment, running
 from tests.daemon.values import StatusBoard, headers, pull_request, until
 from tests.faults.place import reserved
 from tests.test_readme import run
@@ -91,10 +94,11 @@ def test_the_guide_puts_things_where_the_units_look_for_them() -> None:
     server_file = rest[rest.index("--config") + 1]
     credentials = manager.told(manager.SERVICE, "LoadCredential")[0].partition(":")[2]
     state = f"/var/lib/{manager.told(manager.SERVICE, 'StateDirectory')[0]}"
-    environment = str(Path(program).parents[1])
-    known = {environment, program, f"{environment}/bin/pip", server_file, str(Path(server_file).parent)}
+    virtual = str(Path(program).parents[1])
+    known = {virtual, program, f"{virtual}/bin/pip", server_file, str(Path(server_file).parent)}
     known |= {credentials, state, f"{state}/telefonistka.db"}
-    found = {one.rstrip(".") for one in PLACES.findall(GUIDE.read_text())}
+    text = GUIDE.read_text() + (ROOT / "systemd" / "telefonistka.sh").read_text()
+    found = {one.rstrip(".") for one in PLACES.findall(text)}
     assert {one for one in found - known if str(Path(one).parent) != credentials} == set()
     assert {program, server_file, credentials, state} <= found
 
@@ -145,15 +149,162 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert lost == []
 
 
-def test_the_list_of_githubs_addresses_becomes_rules() -> None:
-    """By the guide's own line."""
-    (line,) = (words for words in roots() if words[0] == "python3" and words[1] == "-c")
-    answer = {"hooks": ["192.30.252.0/22", "2a0a:a440::/29"]}
-    code = line[2].replace('open("/run/github-meta.json")', "__import__('sys').stdin")
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(answer), capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "allow 192.30.252.0/22;\nallow 2a0a:a440::/29;\ndeny all;\n"
+def placed(text: str, **places: str) -> str:
+    """The text with our places for those of the machine that it was written for."""
+    for theirs, ours in places.items():
+        assert theirs in text, theirs
+        text = text.replace(theirs, ours)
+    return text
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> dict[str, str]:
+    """The wrapper as it is installed, and where its places are here; the storage is there, and a server file."""
+    places = {
+        "/opt/telefonistka/bin/telefonistka": str(Path(sys.executable).parent / "telefonistka"),
+        "/etc/telefonistka": str(tmp_path / "etc"),
+        "/var/lib/telefonistka": str(tmp_path / "state"),
+    }
+    wrapper = tmp_path / "bin" / "telefonistka"
+    (tmp_path / "etc" / "credentials").mkdir(parents=True)
+    (tmp_path / "backups").mkdir()
+    wrapper.parent.mkdir()
+    # Anybody may run the tests.
+    text = placed((ROOT / "systemd" / "telefonistka.sh").read_text(), **places, **{'"$(id -u)" -eq 0': "0 -eq 0"})
+    wrapper.write_text(text)
+    wrapper.chmod(0o755)
+    (tmp_path / "etc" / "server.yaml").write_text("promotion: {targets: [prod]}\n")
+    (tmp_path / "etc" / "credentials" / "github-webhook-secret").write_text("s")
+    (tmp_path / "etc" / "credentials" / "github-oauth-token").write_text("t")
+    return {"/usr/local/bin/telefonistka": str(wrapper), "/var/backups": str(tmp_path / "backups")}
+
+
+def fresh(command: str, *, path: str = "") -> subprocess.CompletedProcess[str]:
+    """A command in a shell that knows of nothing else."""
+    variables = {"PATH": f"{path}/usr/bin:/bin"}
+    return subprocess.run(["sh", "-c", command], env=variables, cwd="/", capture_output=True, text=True, check=False)
+
+
+def test_the_commands_for_root_work_in_a_fresh_shell(machine: dict[str, str], tmp_path: Path) -> None:
+    """Twice, as upgrades and days come again: they find server file, credentials and storage by themselves."""
+    bins = f"{tmp_path}/bin:"
+    asked = [line for block in prompted("# ") for line in block.splitlines() if line.startswith("telefonistka ")]
+    ran = [line for line in asked if re.search(r"server --check|deliveries (?:list|dead)|storage ", line)]
+    assert len(ran) >= 8
+    missing = fresh("telefonistka storage check", path=bins)
+    assert f"There is no {tmp_path}/state/telefonistka.db." in missing.stderr
+    anyio.run(emptied, tmp_path / "state" / "telefonistka.db")
+    for line in [*ran, *ran]:
+        done = fresh(line.replace("/var/backups", machine["/var/backups"]), path=bins)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    lone = fresh("TELEFONISTKA_CONFIG=/nowhere telefonistka storage check", path=bins)
+    assert "TELEFONISTKA_CONFIG is '/nowhere'" in lone.stderr
+
+
+async def emptied(database: Path) -> None:
+    async with sqlite.opened(database):
+        pass
+
+
+def test_cron_has_all_that_it_needs(machine: dict[str, str], tmp_path: Path) -> None:
+    """Five times, a user, and a command that works with cron's own environment, without a word."""
+    anyio.run(emptied, tmp_path / "state" / "telefonistka.db")
+    (table,) = fenced("cron")
+    for line in table.splitlines():
+        *times, user, command = line.split(maxsplit=6)
+        assert (len(times), user) == (5, "root")
+        assert "%" not in command  # which is a line's end to cron
+        done = fresh(placed(command, **machine))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), line
+    assert (tmp_path / "backups" / "telefonistka.db").exists()
+
+
+GOOD = {"hooks": ["192.30.252.0/22", "2a0a:a440::/29"]}
+OLD = "allow 192.0.2.0/24;\ndeny all;\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (500, json.dumps(GOOD)),
+        (200, ""),
+        (200, "{}"),
+        (200, json.dumps({"hooks": []})),
+        (200, json.dumps(GOOD)[:-5]),
+        (200, "<html>Bad gateway</html>"),
+        (200, json.dumps({"hooks": ["192.30.252.0/22", "all; allow all"]})),
+    ],
+)
+async def test_a_broken_list_of_githubs_addresses_changes_nothing(tmp_path: Path, status: int, answer: str) -> None:
+    """An empty list would let everybody in, or nobody."""
+    assert await fetched(tmp_path, status, answer) == (False, OLD, [])
+
+
+async def test_the_list_of_githubs_addresses_becomes_rules(tmp_path: Path) -> None:
+    """And nginx takes them, and is told."""
+    rules = "allow 192.30.252.0/22;\nallow 2a0a:a440::/29;\ndeny all;\n"
+    assert await fetched(tmp_path, 200, json.dumps(GOOD)) == (True, rules, ["-t", "reload nginx"])
+
+
+async def fetched(directory: Path, status: int, answer: str) -> tuple[bool, str, list[str]]:
+    """Whether the guide's script ends well with this answer, the list then, and what nginx and systemd were told."""
+    (script,) = (one for one in fenced("sh") if "/meta" in one)
+    told, rules = directory / "told", directory / "rules.conf"
+    rules.write_text(OLD)
+    for name in ("nginx", "systemctl"):
+        (directory / name).write_text(f'#!/bin/sh\necho "$@" >>{told}\n')
+        (directory / name).chmod(0o755)
+
+    async def meta(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=answer)
+
+    app = web.Application()
+    app.router.add_get("/meta", meta)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        places = {"https://api.github.com": f"http://{host}:{port}", "/etc/nginx/github-hooks.conf": str(rules)}
+        variables = {"PATH": f"{directory}:{os.environ['PATH']}", "NO_PROXY": "*"}
+        done = await anyio.run_process(["sh", "-c", placed(script, **places)], check=False, env=variables)
+    finally:
+        await runner.cleanup()
+    return done.returncode == 0, rules.read_text(), told.read_text().splitlines() if told.exists() else []
+
+
+async def test_the_socket_listens_for_the_proxy_and_for_prometheus(tmp_path: Path, board: StatusBoard) -> None:
+    """As the guide's drop-in has it: the daemon serves both addresses, one of which the proxies use."""
+    (drop_in,) = fenced("ini")
+    first, *listens = re.findall(r"^ListenStream=(.*)$", drop_in, re.MULTILINE)
+    assert (first, len(listens)) == ("", 2)
+    upstreams = set(re.findall(r"127\.0\.0\.1:\d+", fenced("nginx")[0] + fenced("caddyfile")[0]))
+    (scraped,) = re.findall(r"targets: \[telefonistka\.internal:(\d+)\]", GUIDE.read_text())
+    assert {listens[0]} == upstreams
+    assert listens[1].endswith(f":{scraped}")
+    assert not listens[1].startswith("127.")
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.2", 0)) as other:
+        # systemd hands sockets over from descriptor 3 on, to a process that knows itself to be meant.
+        handed = 'exec 3<&$0 4<&$1; export LISTEN_PID=$$ LISTEN_FDS=2; shift; exec "$@"'
+        given = [str(one.fileno()), str(other.fileno())]
+        command = ["bash", "-c", handed, *given, sys.executable, "-m", "telefonistka", "server"]
+        environ = environment(tmp_path / "state", board.url)
+        with (tmp_path / "log").open("wb") as log:
+            process = await anyio.open_process(
+                command, env=environ, stdin=DEVNULL, stdout=log, stderr=log, pass_fds=(one.fileno(), other.fileno())
+            )
+        try:
+            async with aiohttp.ClientSession() as http:
+                for host, port in (one.getsockname(), other.getsockname()):
+                    async with http.get(f"http://{host}:{port}/metrics") as answer:
+                        assert "telefonistka_ready" in await answer.text()
+            process.terminate()
+            with anyio.fail_after(EXIT_DEADLINE):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.aclose()
 
 
 def nginx(directory: Path, **places: str) -> list[str]:
