@@ -214,7 +214,9 @@ class Worker:
         journal = Journal(self._ledger, event.repository.id)
         seen = await journal.seen(event.number)
         if seen is None or seen.seq < item.seq:
-            await journal.put_seen(event.number, Seen(head=event.head_sha, seq=item.seq))
+            turns = handlers.begins_anew(event) and _reporting(event, self._route(event))
+            turn = item.seq if turns else seen.turn if seen else 0
+            await journal.put_seen(event.number, Seen(head=event.head_sha, seq=item.seq, turn=turn))
 
     async def _outdated(self, item: WorkItem, event: Known, wanted: Collection[Handler]) -> list[Handler]:
         """Those whose work is done anew for a newer head."""
@@ -225,10 +227,16 @@ class Worker:
         return [handler for handler in may_be if any(handlers.supersedes(one, event, handler) for one in newer)]
 
     async def _passed(self, item: WorkItem, event: PullRequest) -> list[Event]:
-        """The event with a newer head, where that one went past while this one waited."""
+        """The event that all is said for by now, where that one went past while this one waited."""
         seen = await Journal(self._ledger, event.repository.id).seen(event.number) if self._ledger else None
-        passed = seen is not None and seen.seq > item.seq and seen.head != event.head_sha
+        passed = seen is not None and seen.turn > item.seq
         return [replace(event, head_sha=seen.head)] if passed and seen else []
+
+    async def _reporting(self, item: WorkItem, event: Known, wanted: Collection[Handler]) -> list[Handler]:
+        """The handlers whose ending is the status of the event's head; none once that is a later event's business."""
+        reporting = _reporting(event, wanted)
+        passed = await self._passed(item, event) if reporting and isinstance(event, PullRequest) else []
+        return [] if event in passed else reporting
 
     async def _handle(self, item: WorkItem, event: Known, wanted: Collection[Handler]) -> None:
         work = Work(item, dict(item.outcomes))
@@ -248,7 +256,7 @@ class Worker:
 
     async def _try(self, work: Work, event: Known, wanted: Sequence[Handler]) -> None:
         """Every handler was tried: those that act one after another, and what is only said beside them."""
-        if _reporting(event, wanted) and not work.ended(PENDING):
+        if not work.ended(PENDING) and await self._reporting(work.item, event, wanted):
             await self._step(work, PENDING, self._status(event, "pending", "Working on it"), may_fail=True)
         acting = [handler for handler in wanted if not handler.beside]
         lines = [acting, *([handler] for handler in wanted if handler.beside)]
@@ -282,7 +290,7 @@ class Worker:
 
     async def _conclude(self, work: Work, event: Known, wanted: Collection[Handler]) -> None:
         """Every handler has ended: the status says how, then the item ends, too."""
-        reporting = [work.outcomes[handler.name] for handler in _reporting(event, wanted)]
+        reporting = [work.outcomes[handler.name] for handler in await self._reporting(work.item, event, wanted)]
         untouched = PENDING not in work.outcomes and all(outcome.text == SUPERSEDED for outcome in reporting)
         if reporting and not untouched and not work.ended(VERDICT):
             failed = [outcome for outcome in reporting if outcome.verdict is not Verdict.DONE]

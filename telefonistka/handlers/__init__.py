@@ -100,6 +100,11 @@ def overtakes(newer: Event, older: Event) -> bool:
     )
 
 
+def begins_anew(event: PullRequest) -> bool:
+    """Whether this event leads to all that is said of its head, whatever earlier ones led to."""
+    return event.action in CHANGES or (event.action == "closed" and event.merged)
+
+
 def route(event: Event, ceiling: Ceiling = NO_CEILING) -> tuple[Handler, ...]:
     """The handlers of an event; those that act run in this order."""
     if isinstance(event, Ignored) or not ceiling.serves(event.repository.slug):

@@ -183,10 +183,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The head of a pull request as a delivery told it, and the delivery's place in the inbox."""
+    """The head of a pull request as its last delivery told it, and the places of deliveries in the inbox."""
 
     head: Sha
-    seq: int
+    seq: int  # of that delivery
+    turn: int = 0  # of the last one that leads to all that is said of a head, and to its status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

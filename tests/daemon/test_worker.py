@@ -532,6 +532,35 @@ async def test_what_was_overtaken_while_it_waited_is_not_done_any_more(
     assert await states(inbox) == {State.DONE: 2}
 
 
+async def test_what_was_overtaken_does_not_unsay_the_merge(
+    inbox: Inbox, contexts: Contexts, storage: Storage, board: StatusBoard, clock: Clock
+) -> None:
+    """A look at the head that had to wait ends after the merge of that head, whose status stands."""
+    handlers = {
+        "synchronize": (Handler("drift", ends(TryAgain("limit", after=7000), "no drift"), beside=True),),
+        "closed": (Handler("promote", ends("opened #9")),),
+    }
+
+    def route(event: Event) -> tuple[Handler, ...]:
+        return handlers[event.action] if isinstance(event, PullRequest) else ()
+
+    merged = pushed(7, "a")
+    merged["action"] = "closed"
+    merged["pull_request"] |= {"merged": True, "merge_commit_sha": "c" * 40}
+    await inbox.accept(delivery("a", pushed(7, "a")))
+    async with working(Worker(inbox, contexts, route=route, ledger=Ledger(storage))):
+        await rest(inbox)
+        await inbox.accept(delivery("b", merged))
+        await rest(inbox)
+        assert board.statuses[-1] == ("success", "opened #9")
+        said = len(board.statuses)
+        clock.passes(7010)
+        inbox.nudge()
+        await rest(inbox)
+    assert len(board.statuses) == said
+    assert await states(inbox) == {State.DONE: 2}
+
+
 async def test_a_slow_part_holds_back_and_repeats_no_other(
     inbox: Inbox, contexts: Contexts, board: StatusBoard
 ) -> None:
