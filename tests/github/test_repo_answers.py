@@ -113,7 +113,7 @@ async def test_files_of_an_unknown_commit_are_unknown(github: Scripted, repo: Re
 def merged(**labels: Any) -> dict[str, Any]:
     head = {"oid": COMMIT, "tree": {"oid": "d" * 40}}
     pull = {"state": "MERGED", "merged": True, "baseRefName": "main", "mergeCommit": None, "labels": labels}
-    pull["headRefOid"] = COMMIT
+    pull |= {"headRefOid": COMMIT, "commits": {"totalCount": 1}}
     return {"defaultBranchRef": {"name": "main", "target": head}, "pullRequest": pull}
 
 
