@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -324,13 +324,7 @@ def _pull(name: str, payload: dict[str, Any]) -> PullRequest | None:
 def _closed(repository: Repository, default_branch: str, merge: Merge) -> PullRequest:
     """The event that a webhook would have been."""
     return PullRequest(
-        repository=Repository(
-            id=repository.id,
-            owner=repository.owner,
-            name=repository.name,
-            default_branch=default_branch,
-            installation=repository.installation,
-        ),
+        repository=replace(repository, default_branch=default_branch),
         action="closed",
         number=merge.number,
         merged=True,
